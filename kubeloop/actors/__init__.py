@@ -1,0 +1,1 @@
+"""The will: every component of the cluster, an actor around a pure core."""

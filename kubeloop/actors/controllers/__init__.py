@@ -1,0 +1,1 @@
+"""Pure reconcilers, one file per controller."""

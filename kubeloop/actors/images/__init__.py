@@ -1,0 +1,1 @@
+"""The kubelet's images: pull policies, back-off, garbage collection."""

@@ -1,0 +1,1 @@
+"""The kubelet's pure core: the life of a pod."""

@@ -1,0 +1,129 @@
+"""What a kubelet needs of a container runtime: the seam to processes.
+
+All times are seconds. Methods that must wait are coroutines; what happens by itself (a container
+exits) arrives through `listen`. A runtime knows nothing of probes, restarts or the API.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class RuntimeFailure(Exception):
+    """The runtime could not do it. reason: Kubernetes' waiting reason, "RunContainerError"…"""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """A pod's sandbox: the namespaces its containers share."""
+
+    pod_uid: str
+    namespace: str
+    name: str
+    ip: str  # The pod's IP, chosen by the kubelet from the node's pod CIDR.
+    hostname: str
+    service_cidr: str = "10.96.0.0/12"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """A container to start. command and args as in the pod; empty: those of the image."""
+
+    pod_uid: str
+    name: str
+    attempt: int  # restartCount
+    image: str
+    command: Sequence[str] = ()
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str = ""
+    tty: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)  # The pod's.
+    files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    """Mounted volumes: mount path → file name → content (configMap, secret, downward API)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A container's process ended. code: exit status, 128 + signal when killed."""
+
+    pod_uid: str
+    container: str
+    attempt: int
+    code: int
+    reason: str  # "Completed", "Error", "OOMKilled"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command inside a container ended."""
+
+    code: int
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image on the node. names: every reference it is known by."""
+
+    digest: str
+    names: tuple[str, ...]
+    size_bytes: int
+
+
+class Runtime(Protocol):
+    """Containers of one node."""
+
+    name: str  # "simulated", "process": shown as containerRuntimeVersion.
+
+    def listen(self, on_exit: Callable[[Exited], None]) -> None:
+        """Have `on_exit` called, from the loop, whenever a container's process ends."""
+
+    async def start_sandbox(self, spec: SandboxSpec) -> str:
+        """Make the sandbox; return the pod's IP (spec.ip unless the runtime must differ).
+
+        Raises: RuntimeFailure.
+        """
+
+    async def start_container(self, spec: ContainerSpec) -> str:
+        """Start a container in its pod's sandbox; return its id. Raises: RuntimeFailure."""
+
+    async def stop_container(self, pod_uid: str, container: str, *, grace_s: float) -> None:
+        """Send TERM, after `grace_s` KILL; return when it is gone. `Exited` is reported too."""
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        """Kill whatever is left of the pod and free what it used, logs included."""
+
+    async def exec(
+        self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float
+    ) -> ExecResult:
+        """Run a command inside a container. Raises: RuntimeFailure, TimeoutError."""
+
+    def logs(
+        self,
+        pod_uid: str,
+        container: str,
+        *,
+        attempt: int,
+        follow: bool = False,
+    ) -> AsyncIterator[tuple[float, bytes]]:
+        """Yield (unix time, line with its newline) of one run of a container, oldest first.
+
+        With `follow`, go on until that run ends. Raises: RuntimeFailure if it is not known.
+        """
+
+    async def pull(self, image: str) -> ImageRecord:
+        """Fetch an image onto the node. Raises: RuntimeFailure("ErrImagePull", why)."""
+
+    def images(self) -> Sequence[ImageRecord]:
+        """Return the images on the node."""
+
+    async def remove_image(self, digest: str) -> None:
+        """Delete an image from the node."""
+
+    async def close(self) -> None:
+        """Kill everything and free everything: no process, socket or namespace is left."""

@@ -1,0 +1,1 @@
+"""The scheduler's pure core: filters, scores, queue."""

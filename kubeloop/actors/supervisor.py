@@ -1,0 +1,138 @@
+"""The supervisor of one cluster: it starts actors by name and restarts those that fail.
+
+Actors of one cluster know each other through their supervisor only. pykka's process-wide registry
+is not used, so two clusters in one process never meet, and stopping one stops nothing else.
+
+A successor adopts the mailbox of the actor that failed: what was not yet read is not lost. What the
+failed turn had read is; whoever needs it learns again by list + watch.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from pykka._envelope import Envelope
+
+from kubeloop.actors.actor import AsyncActor, AsyncFuture, Inbox
+from kubeloop.actors.world import Timer, World
+
+BACKOFF_MIN_S: Final = 0.01
+BACKOFF_MAX_S: Final = 10.0
+QUIET_S: Final = 60.0  # After so long without a failure the back-off starts over.
+
+logger = logging.getLogger("kubeloop.actors")
+
+Factory = Callable[["Supervisor", str], AsyncActor]
+
+
+def backoff_s(failures: int) -> float:
+    """Return the pause before restart number `failures` (from 1): doubling, bounded."""
+    assert failures >= 1
+    return float(min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures - 1, 30)))
+
+
+class NoSuchActor(Exception):
+    """Nobody in this cluster has that name."""
+
+
+class Supervisor:
+    """Starts, restarts and stops the actors of one cluster. Implements `actor.Scene`."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.restarts: dict[str, int] = {}
+        self._factories: dict[str, Factory] = {}
+        self._inboxes: dict[str, Inbox] = {}
+        self._actors: dict[str, AsyncActor] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+        self._timers: dict[str, Timer] = {}
+        self._stopping = False
+
+    def start(self, name: str, factory: Factory) -> None:
+        """Start the actor `factory(self, name)`; `name` must be free."""
+        assert name not in self._factories, f"{name} is started already"
+        self._factories[name] = factory
+        self._inboxes[name] = Inbox()
+        self._launch(name)
+
+    def inbox(self, name: str) -> Inbox | None:
+        return self._inboxes.get(name)
+
+    def actor(self, name: str) -> AsyncActor | None:
+        """Return the actor running under `name`; None while it waits to be restarted."""
+        return self._actors.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names of all actors, in the order they were started."""
+        return list(self._factories)
+
+    def tell(self, name: str, message: bytes) -> None:
+        """Send from outside any actor. Raises: NoSuchActor, MailboxFull."""
+        self._mailbox(name).put(Envelope(message))
+
+    async def ask(self, name: str, message: bytes) -> Any:
+        """Send from outside any actor and return the answer. Raises: NoSuchActor, MailboxFull."""
+        answer = AsyncFuture()
+        self._mailbox(name).put(Envelope(message, reply_to=answer))
+        return await cast("Awaitable[Any]", answer)
+
+    def crash(self, name: str, error: Exception) -> None:
+        """Make the actor called `name` fail now, as if its turn had raised `error`."""
+        actor = self._actors.get(name)
+        if actor is not None:
+            actor._fail(error)
+
+    def crashed(self, actor: AsyncActor, error: Exception) -> None:
+        name = actor.name
+        if self._actors.get(name) is not actor:
+            return
+        del self._actors[name]
+        if self._stopping or name not in self._factories:
+            return
+        count, last = self._failures.get(name, (0, 0.0))
+        count = 1 if self.world.now() - last > QUIET_S else count + 1
+        self._failures[name] = (count, self.world.now())
+        self.restarts[name] = self.restarts.get(name, 0) + 1
+        pause_s = backoff_s(count)
+        logger.warning("%s failed; restart in %.2f s", name, pause_s, exc_info=error)
+        self._timers[name] = self.world.later(pause_s, lambda: self._launch(name))
+
+    def stop(self, name: str) -> None:
+        """Stop one actor for good; its name is free again."""
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
+        del self._factories[name]
+        actor = self._actors.pop(name, None)
+        if actor is not None:
+            actor.finish()
+        self._refuse(self._inboxes.pop(name))
+
+    def stop_all(self) -> None:
+        """Stop every actor, the last started first."""
+        self._stopping = True
+        for name in reversed(self.names()):
+            self.stop(name)
+
+    def _mailbox(self, name: str) -> Inbox:
+        inbox = self._inboxes.get(name)
+        if inbox is None:
+            raise NoSuchActor(f"no actor is called {name!r}; there are {self.names()}")
+        return inbox
+
+    def _launch(self, name: str) -> None:
+        actor = self._factories[name](self, name)
+        actor.actor_inbox = actor.actor_ref.actor_inbox = self._inboxes[name]
+        self._actors[name] = actor
+        try:
+            actor._start_actor_loop()
+        except Exception as error:  # noqa: BLE001 - a start may fail in any way, like a turn.
+            actor._fail(error)
+
+    @staticmethod
+    def _refuse(inbox: Inbox) -> None:
+        """Answer those who still wait for an actor that is gone."""
+        while not inbox.empty():
+            envelope = inbox.get()
+            if envelope.reply_to is not None:
+                gone = NoSuchActor("the actor has stopped")
+                envelope.reply_to.set_exception((NoSuchActor, gone, gone.__traceback__))

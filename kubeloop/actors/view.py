@@ -1,0 +1,81 @@
+"""A view: what one actor knows of the cluster, folded from facts. Pure.
+
+Objects are decoded once, on arrival, and never changed afterwards: whoever wants to write makes a
+copy. `dirty` holds the keys that changed since the owner last took them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from kubeloop.store.facts import Fact, key_of
+
+Object = Mapping[str, Any]
+Index = Callable[[Object], Iterable[str]]
+
+_NONE: Final[dict[str, Object]] = {}
+
+
+class View:
+    """Objects by resource and key, with indexes.
+
+    indexes: (resource, index name) → function from an object to the values it is found under.
+    """
+
+    def __init__(self, indexes: Mapping[tuple[str, str], Index] | None = None) -> None:
+        self.revision = 0
+        self.synced = False
+        self.changed: list[tuple[str, Object | None, Object | None]] = []
+        self._objects: dict[str, dict[str, Object]] = defaultdict(dict)
+        self._indexes = dict(indexes or {})
+        self._found: dict[tuple[str, str], dict[str, dict[str, Object]]] = defaultdict(dict)
+
+    def begin(self) -> None:
+        """Forget everything: a list follows."""
+        self._objects.clear()
+        self._found.clear()
+        self.changed.clear()
+        self.synced = False
+
+    def finish(self, revision: int) -> None:
+        """The list is complete, as of `revision`."""
+        self.synced = True
+        self.revision = max(self.revision, revision)
+
+    def fold(self, fact: Fact) -> None:
+        """Bring the view up to one fact; append (key, before, after) to `changed`."""
+        objects = self._objects[fact.resource]
+        before = objects.get(fact.key)
+        after = fact.object()
+        if after is None:
+            objects.pop(fact.key, None)
+        else:
+            objects[fact.key] = after
+        for (resource, index), values in self._indexes.items():
+            if resource == fact.resource:
+                found = self._found[resource, index]
+                for value in values(before) if before is not None else ():
+                    found[value].pop(fact.key, None)
+                    if not found[value]:
+                        del found[value]
+                for value in values(after) if after is not None else ():
+                    found.setdefault(value, {})[fact.key] = after  # type: ignore[assignment]
+        self.revision = max(self.revision, fact.revision)
+        self.changed.append((fact.key, before, after))
+
+    def take_changed(self) -> list[tuple[str, Object | None, Object | None]]:
+        """Return and forget the changes since the last call, oldest first."""
+        changed, self.changed = self.changed, []
+        return changed
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """Return one object, None if there is none. Never change it."""
+        return self._objects[resource].get(key_of(resource, namespace, name))
+
+    def list(self, resource: str) -> Iterator[Object]:
+        """Yield the objects of `resource`, in the order they were first seen."""
+        yield from self._objects[resource].values()
+
+    def by(self, resource: str, index: str, value: str) -> Iterator[Object]:
+        """Yield the objects found under `value` of `index`."""
+        yield from self._found[resource, index].get(value, _NONE).values()

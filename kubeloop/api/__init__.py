@@ -1,0 +1,1 @@
+"""The language of Kubernetes: pure functions and tables; imports nothing else of ours."""

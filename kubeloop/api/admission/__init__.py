@@ -1,0 +1,1 @@
+"""Admission: what the API server adds to or refuses of a request, one file per plugin."""

@@ -1,0 +1,78 @@
+"""Calls: what a client asks of the API server, and what it answers, on any wire.
+
+Both are msgpack arrays. Objects ride inside as `bytes`, already packed: whoever only passes a call
+on never decodes what it carries.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import msgpack
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message; `encode` and `decode` invert each other."""
+
+    TYPE: ClassVar[int]
+
+    def encode(self) -> bytes:
+        """Return the msgpack array [type, field, field, …]."""
+        frame: bytes = msgpack.packb([self.TYPE, *(getattr(self, f.name) for f in fields(self))])
+        return frame
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Message):
+    """Ask the API server for something, as a REST call would.
+
+    verb:        get, list, create, update, patch, delete, deletecollection.
+    resource:    the resource id: "pods", "deployments.apps".
+    namespace:   "" for cluster-scoped resources, or for all namespaces in a list.
+    name:        "" for list, create and deletecollection.
+    subresource: "", "status", "scale", "binding", …
+    body:        the object or patch in msgpack; b"" for none.
+    options:     query parameters under their Kubernetes names (labelSelector, fieldSelector,
+                 limit, continue, resourceVersion, resourceVersionMatch, dryRun, fieldManager,
+                 fieldValidation, force, gracePeriodSeconds, propagationPolicy, preconditions),
+                 and patchType (merge, json, strategic, apply) for a patch.
+    user:        the authenticated user.
+    sender, tag: where the Outcome goes, and what it is called there; "" when this is an ask.
+    seen:        the newest revision the sender had seen: the cause of what follows.
+    """
+
+    TYPE: ClassVar[int] = 1
+    verb: str
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    body: bytes = b""
+    options: dict[str, Any] = field(default_factory=dict)
+    user: str = "system:admin"
+    sender: str = ""
+    tag: str = ""
+    seen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Message):
+    """The API server's answer to a Request.
+
+    code:      HTTP status.
+    revision:  the revision of the answer: of the commit after a write, of the list after a list.
+    body:      the object in msgpack; a v1.Status if `code` >= 400; for a list b"".
+    items:     a list's objects in msgpack, in the order of their keys.
+    cont:      the token of the next page, "" at the end;  remaining: objects after this page.
+    warnings:  texts for Warning headers.
+    """
+
+    TYPE: ClassVar[int] = 2
+    tag: str
+    code: int
+    revision: int
+    body: bytes
+    items: list[bytes] = field(default_factory=list)
+    cont: str = ""
+    remaining: int = 0
+    warnings: list[str] = field(default_factory=list)

@@ -1,0 +1,21 @@
+"""Times as Kubernetes writes them: RFC 3339 in UTC."""
+
+from datetime import UTC, datetime
+
+
+def rfc3339(unix_s: float) -> str:
+    """Return metav1.Time: whole seconds, "2026-11-23T05:58:18Z"."""
+    return datetime.fromtimestamp(int(unix_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(unix_s: float) -> str:
+    """Return metav1.MicroTime: six decimals, "2026-11-23T05:58:18.123456Z"."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse(text: str) -> float:
+    """Return seconds since 1970 for an RFC 3339 time. Raises: ValueError."""
+    parsed = datetime.fromisoformat(text)
+    if parsed.tzinfo is None:
+        raise ValueError(f"{text!r} names no time zone: write it as 2006-01-02T15:04:05Z")
+    return parsed.timestamp()

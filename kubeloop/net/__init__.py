@@ -1,0 +1,1 @@
+"""The wire: REST endpoint, proxy data paths, registry, client."""

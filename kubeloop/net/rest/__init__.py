@@ -1,0 +1,1 @@
+"""The aiohttp endpoint that real Kubernetes clients talk to."""

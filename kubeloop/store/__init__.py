@@ -1,0 +1,1 @@
+"""The truth: one append-only log of facts and the multi-version index over it."""

@@ -1,0 +1,78 @@
+"""Facts: what the store tells the world after each commit.
+
+A fact is a value. It is encoded once, when it is committed; the same bytes go to every actor that
+watches. So no two actors ever share a mutable object, and the simulator may drop, delay, duplicate
+or reorder a fact without knowing what it means.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgpack
+
+
+class Cause(NamedTuple):
+    """Why a fact is: who wrote it, and what that writer had seen.
+
+    actor:    the name of the actor that asked for the write; "" for a user's request.
+    revision: the newest revision the writer had seen; 0 if it is not known.
+    user:     the authenticated user, "system:admin" or "system:kube-scheduler".
+    """
+
+    actor: str
+    revision: int
+    user: str
+
+
+NO_CAUSE = Cause("", 0, "")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One key changed, at one revision.
+
+    revision: cluster-wide commit number, starts at 1; keys changed together share one.
+    key:      "/registry/pods/default/web-0", "/registry/deployments.apps/default/web",
+              "/registry/nodes/node-1"; see `key_of`.
+    value:    the object in msgpack, its resourceVersion being `revision`; None if deleted.
+    prev:     the value before, None if the key is new; not part of the encoding.
+    """
+
+    revision: int
+    key: str
+    value: bytes | None
+    prev: bytes | None = None
+    cause: Cause = NO_CAUSE
+
+    @property
+    def resource(self) -> str:
+        """The resource of the key: "pods", "deployments.apps"."""
+        return self.key.split("/", 3)[2]
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The msgpack array [revision, key, value]; made once, shared by all who are told."""
+        frame: bytes = msgpack.packb((self.revision, self.key, self.value))
+        return frame
+
+    @classmethod
+    def decode(cls, frame: bytes) -> "Fact":
+        """Invert `encoded` (without prev and cause, which stay in the store)."""
+        return cls(*msgpack.unpackb(frame))
+
+    def object(self) -> dict[str, Any] | None:
+        """Return the object, freshly decoded; None if the key was deleted."""
+        return None if self.value is None else msgpack.unpackb(self.value)
+
+
+def key_of(resource: str, namespace: str, name: str) -> str:
+    """Return the store key of an object; `namespace` is "" for a cluster-scoped one."""
+    return (
+        f"/registry/{resource}/{namespace}/{name}" if namespace else f"/registry/{resource}/{name}"
+    )
+
+
+def prefix_of(resource: str, namespace: str = "") -> str:
+    """Return the prefix of all keys of `resource`, in one namespace or in all."""
+    return f"/registry/{resource}/{namespace}/" if namespace else f"/registry/{resource}/"
