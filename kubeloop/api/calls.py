@@ -60,7 +60,8 @@ class Outcome(Message):
     """The API server's answer to a Request.
 
     code:      HTTP status.
-    revision:  the revision of the answer: of the commit after a write, of the list after a list.
+    revision:  after a write that of the object's last change, so that a watcher of the resource
+               surely hears of it; after a list that of the list.
     body:      the object in msgpack; a v1.Status if `code` >= 400; for a list b"".
     items:     a list's objects in msgpack, in the order of their keys.
     cont:      the token of the next page, "" at the end;  remaining: objects after this page.

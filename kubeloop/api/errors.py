@@ -185,7 +185,7 @@ class Invalid(ApiError):
         texts = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
         told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
         qualified = f"{kind}.{group}" if group else kind
-        details: dict[str, Any] = {"name": name}
+        details: dict[str, Any] = {"name": name} if name else {}
         if group:
             details["group"] = group
         details |= {"kind": kind, "causes": _causes(causes)}
@@ -232,6 +232,21 @@ class RevisionTooLarge(ApiError):
         message = f"Timeout: Too large resource version: {asked}, current: {current}"
         cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
         super().__init__(message, details={"causes": [cause], "retryAfterSeconds": 1})
+
+
+def error_of(status: dict[str, Any]) -> ApiError:
+    """Return the error that a v1.Status with status "Failure" tells of."""
+    reason, code = status.get("reason", ""), status.get("code", 500)
+    known = (c for c in _subclasses(ApiError) if (c.reason, c.code) == (reason, code))
+    error = ApiError.__new__(next(known, ApiError))
+    ApiError.__init__(error, status.get("message", ""), details=status.get("details"))
+    if type(error) is ApiError:
+        error.code, error.reason = code, reason
+    return error
+
+
+def _subclasses(base: type[ApiError]) -> list[type[ApiError]]:
+    return [c for direct in base.__subclasses__() for c in (direct, *_subclasses(direct))]
 
 
 def _details(resource: str, name: str) -> dict[str, Any]:

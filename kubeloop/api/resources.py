@@ -62,13 +62,9 @@ _WORKLOAD = (_STATUS, _SCALE)
 
 _POD_SUBRESOURCES = (
     _STATUS,
-    Subresource("attach", ("create", "get"), kind="PodAttachOptions"),
     Subresource("binding", ("create",), kind="Binding"),
-    Subresource("ephemeralcontainers", _GPU),
     Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
-    Subresource("exec", ("create", "get"), kind="PodExecOptions"),
     Subresource("log", ("get",)),
-    Subresource("portforward", ("create", "get"), kind="PodPortForwardOptions"),
 )
 
 _ROWS: Final = (
@@ -198,3 +194,16 @@ BY_KIND: Final[Mapping[tuple[str, str], Resource]] = {
 GROUP_VERSIONS: Final[tuple[tuple[str, str], ...]] = tuple(
     dict.fromkeys((row.group, row.version) for row in _ROWS)
 )
+
+
+def find(name: str) -> Resource:
+    """Return the resource a user means by "pods", "pod", "po", "Pod" or "deployments.apps".
+
+    Raises: LookupError, which says what there is.
+    """
+    wanted = name.lower()
+    for row in _ROWS:
+        if wanted in (row.id, row.plural, row.singular, row.kind.lower(), *row.short_names):
+            return row
+    known = ", ".join(sorted(RESOURCES))
+    raise LookupError(f"the server doesn't have a resource type {name!r}; it has {known}")

@@ -1,0 +1,178 @@
+"""The API server: the only writer.
+
+One turn: handle every request that has arrived, each its own transaction; have the store make them
+durable, all with one sync; then answer, and feed those who watch. So an answer is only given for
+what will survive, and nobody hears of a fact before it is safe.
+
+Subscribers are fed from cursors over the store's log, never faster than their mailboxes drain. The
+subscriptions outlive a crash of this actor: its successor starts every list over.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgpack
+from pykka._envelope import Envelope
+
+from kubeloop.actors.actor import AsyncActor, AsyncFuture, Scene
+from kubeloop.actors.messages import Facts, Listing, Outcome, Request, Subscribe, Synced, decode
+from kubeloop.actors.requests.core import Core
+from kubeloop.actors.requests.state import Settings
+from kubeloop.api.errors import Expired, ServiceUnavailable
+from kubeloop.store.facts import Fact, prefix_of
+from kubeloop.store.store import Store
+from kubeloop.store.watch import Cursor
+
+FACTS_MAX: Final = 500  # Facts in one message: bounds how long a subscriber's turn gets.
+EVENT_SWEEP_S: Final = 300.0  # How often events past their time to live are deleted.
+
+
+@dataclass(slots=True)
+class Subscriptions:
+    """Who watches what; kept by the cluster, so that it outlives the API server's crashes."""
+
+    by_name: dict[str, Subscribe]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An outcome on its way: to a future, or to the mailbox of `sender`."""
+
+    outcome: Outcome
+    future: AsyncFuture | None
+    sender: str
+
+
+class ApiServer(AsyncActor):
+    """Takes Requests and Subscribes; gives Outcomes, Listings and Facts."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        name: str,
+        *,
+        store: Store,
+        subscriptions: Subscriptions,
+        settings: Settings | None = None,
+    ) -> None:
+        super().__init__(scene, name)
+        self.store, self.subscriptions = store, subscriptions
+        world = scene.world
+        self.core = Core(
+            store, wall=world.wall, bits=world.rng.getrandbits, settings=settings or Settings()
+        )
+        self._cursors: dict[str, Cursor] = {}
+        self._awake: dict[str, None] = {}
+        self._sweep_at = self.world.now() + EVENT_SWEEP_S
+
+    def on_start(self) -> None:
+        for name in tuple(self.subscriptions.by_name):
+            self._list(name)
+        self.wake_in(EVENT_SWEEP_S, "sweep")
+
+    def on_stop(self) -> None:
+        for cursor in self._cursors.values():
+            cursor.close()
+
+    def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
+        answers: list[_Answer] = []
+        for envelope in envelopes:
+            message = decode(envelope.message)
+            if isinstance(message, Request):
+                outcome = self.core.handle(message)
+                answers.append(_Answer(outcome, envelope.reply_to, message.sender))  # type: ignore[arg-type]
+            elif isinstance(message, Subscribe):
+                self.subscriptions.by_name[message.sender] = message
+                self._list(message.sender)
+            else:
+                raise TypeError(f"the API server was sent {message!r}")
+        self._sweep()
+        self.store.flush(lambda error: self._settle(answers, error))
+
+    def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:
+        """Give the answers of a turn, now that what they tell of is durable or has failed."""
+        for answer in answers:
+            outcome = answer.outcome
+            if error is not None:
+                status = ServiceUnavailable(f"the store failed: {error}").status()
+                outcome = replace(outcome, code=503, body=msgpack.packb(status), items=[])
+            if answer.future is not None:
+                answer.future.set(outcome.encode())
+            elif answer.sender:
+                inbox = self.scene.inbox(answer.sender)
+                if inbox is not None:
+                    inbox.put_answer(outcome.encode())
+        if not self.actor_stopped.is_set():
+            self._pump()
+
+    def _sweep(self) -> None:
+        if self.world.now() >= self._sweep_at:
+            self._sweep_at = self.world.now() + EVENT_SWEEP_S
+            self.core.expire_events()
+            self.wake_in(EVENT_SWEEP_S, "sweep")
+
+    # Feeding the subscribers.
+
+    def _list(self, name: str) -> None:
+        """Start a subscriber's list + watch over, as of the newest durable revision."""
+        inbox = self.scene.inbox(name)
+        if inbox is None:
+            self._forget(name)
+            return
+        if name in self._cursors:
+            self._cursors.pop(name).close()
+        wanted, revision = self.subscriptions.by_name[name], self.store.durable
+        inbox.put_answer(Listing(revision).encode())
+        frames = [
+            Fact(item.revision, item.key, item.value).encoded
+            for resource in wanted.resources
+            for item in self.store.list(prefix_of(resource), revision=revision).items
+            if not (wanted.node and resource == "pods") or _node_of(item.value) == wanted.node
+        ]
+        for start in range(0, len(frames), FACTS_MAX):
+            inbox.put_answer(Facts(revision, frames[start : start + FACTS_MAX]).encode())
+        inbox.put_answer(Synced(revision).encode())
+        self._cursors[name] = self.store.hub.open(
+            resources=wanted.resources,
+            revision=revision,
+            node=wanted.node,
+            wake=lambda: self._awake.setdefault(name),
+        )
+        self._awake[name] = None
+
+    def _pump(self) -> None:
+        while self._awake:
+            awake, self._awake = self._awake, {}
+            for name in awake:
+                self._feed(name)
+
+    def _feed(self, name: str) -> None:
+        """Tell a subscriber what it has not heard, as far as its mailbox has room."""
+        cursor, inbox = self._cursors.get(name), self.scene.inbox(name)
+        if inbox is None or cursor is None:
+            self._forget(name)
+            return
+        while not self.actor_stopped.is_set():
+            if inbox.room() <= 0:
+                inbox.when_drained(lambda: self._feed(name))
+                return
+            try:
+                facts = cursor.take(FACTS_MAX)
+            except Expired:
+                self._list(name)
+                return
+            if not facts:
+                return
+            message = Facts(facts[-1].revision, [fact.encoded for fact in facts])
+            inbox.put(Envelope(message.encode()))
+
+    def _forget(self, name: str) -> None:
+        self.subscriptions.by_name.pop(name, None)
+        if name in self._cursors:
+            self._cursors.pop(name).close()
+
+
+def _node_of(value: bytes) -> str:
+    spec = msgpack.unpackb(value).get("spec") or {}
+    return str(spec.get("nodeName") or "")

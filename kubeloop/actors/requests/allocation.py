@@ -1,0 +1,183 @@
+"""ClusterIPs and NodePorts: who has which, and which one is next.
+
+The allocations are a fold of the Services in the store, so a restart finds them again.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any, Final
+
+from kubeloop.actors.requests.state import Object, Settings
+from kubeloop.api.errors import Cause, InternalError
+
+_PORT_TYPES: Final = ("NodePort", "LoadBalancer")
+
+
+class Allocations:
+    """Addresses and ports in use, by Service key "namespace/name"."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.network = ipaddress.IPv4Network(settings.service_cidr)
+        self.ports_first, self.ports_last = settings.node_ports
+        self.addresses: dict[str, str] = {}
+        self.ports: dict[tuple[str, int], str] = {}
+
+    def fold(self, before: Object | None, after: Object | None) -> None:
+        """Follow one Service from `before` to `after`."""
+        if before is not None:
+            for address in _addresses(before):
+                self.addresses.pop(address, None)
+            for port in _node_ports(before):
+                self.ports.pop(port, None)
+        if after is not None:
+            owner = _owner(after)
+            self.addresses.update(dict.fromkeys(_addresses(after), owner))
+            self.ports.update(dict.fromkeys(_node_ports(after), owner))
+
+    def assign(self, service: Object, bits: Callable[[int], int]) -> list[Cause]:
+        """Give `service` the addresses and ports it lacks; return what it cannot have.
+
+        Raises: InternalError when a range is exhausted.
+        """
+        return [*self._assign_address(service, bits), *self._assign_ports(service, bits)]
+
+    def _assign_address(self, service: Object, bits: Callable[[int], int]) -> list[Cause]:
+        spec = service["spec"]
+        if spec.get("type") == "ExternalName":
+            return []
+        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
+        if asked == "None":
+            spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
+            return []
+        if asked:
+            problem = self._why_not(asked, _owner(service))
+            if problem:
+                message = f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: {problem}'
+                return [Cause("FieldValueInvalid", message, "spec.clusterIPs")]
+        else:
+            asked = self._free_address(bits)
+        spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
+        return []
+
+    def _why_not(self, address: str, owner: str) -> str:
+        if ipaddress.IPv4Address(address) not in self.network:
+            return (
+                f"the provided IP ({address}) is not in the valid range. "
+                f"The range of valid IPs is {self.network}"
+            )
+        if self.addresses.get(address, owner) != owner:
+            return "provided IP is already allocated"
+        return ""
+
+    def _free_address(self, bits: Callable[[int], int]) -> str:
+        size = self.network.num_addresses
+        # As KEP-3070 has it: the lower band is left to those who ask for an address.
+        band = min(max(16, size // 16), 256) if size > 64 else 1
+        first, count = band, size - 1 - band
+        start = bits(32) % count
+        for step in range(count):
+            address = str(self.network[first + (start + step) % count])
+            if address not in self.addresses:
+                return address
+        for offset in range(1, band):
+            address = str(self.network[offset])
+            if address not in self.addresses:
+                return address
+        raise InternalError("failed to allocate a serviceIP: range is full")
+
+    def _assign_ports(self, service: Object, bits: Callable[[int], int]) -> list[Cause]:
+        spec = service["spec"]
+        if spec.get("type") not in _PORT_TYPES:
+            return []
+        if (
+            spec.get("type") == "LoadBalancer"
+            and spec.get("allocateLoadBalancerNodePorts") is False
+        ):
+            wanted = [p for p in spec.get("ports", []) if p.get("nodePort")]
+        else:
+            wanted = spec.get("ports", [])
+        causes: list[Cause] = []
+        taken: set[tuple[str, int]] = set()
+        for index, port in enumerate(spec.get("ports", [])):
+            number = port.get("nodePort")
+            if not number:
+                continue
+            problem = self._port_problem(port, _owner(service))
+            if problem:
+                message = f"Invalid value: {number}: {problem}"
+                causes.append(Cause("FieldValueInvalid", message, f"spec.ports[{index}].nodePort"))
+            taken.add((port.get("protocol", "TCP"), number))
+        for port in wanted:
+            if not causes and not port.get("nodePort"):
+                port["nodePort"] = self._free_port(port.get("protocol", "TCP"), taken, bits)
+                taken.add((port.get("protocol", "TCP"), port["nodePort"]))
+        return causes
+
+    def _port_problem(self, port: dict[str, Any], owner: str) -> str:
+        number = port["nodePort"]
+        if not self.ports_first <= number <= self.ports_last:
+            return (
+                "provided port is not in the valid range. "
+                f"The range of valid ports is {self.ports_first}-{self.ports_last}"
+            )
+        if self.ports.get((port.get("protocol", "TCP"), number), owner) != owner:
+            return "provided port is already allocated"
+        return ""
+
+    def _free_port(
+        self, protocol: str, taken: set[tuple[str, int]], bits: Callable[[int], int]
+    ) -> int:
+        count = self.ports_last - self.ports_first + 1
+        start = bits(32) % count
+        for step in range(count):
+            number = self.ports_first + (start + step) % count
+            if (protocol, number) not in self.ports and (protocol, number) not in taken:
+                return number
+        raise InternalError("failed to allocate a nodePort: range is full")
+
+
+def carry_over(old: Object, new: Object) -> None:
+    """Keep the address and ports of `old` where `new` does not mention them.
+
+    So a client that never saw them (an apply of the original manifest) does not lose them.
+    """
+    was, spec = old["spec"], new["spec"]
+    if spec.get("type") == "ExternalName":
+        for field in ("clusterIP", "clusterIPs"):
+            if spec.get(field) == was.get(field):
+                spec.pop(field, None)
+        return
+    if was.get("type") != "ExternalName" and not spec.get("clusterIP"):
+        spec["clusterIP"] = was.get("clusterIP")
+        spec["clusterIPs"] = was.get("clusterIPs")
+    if spec.get("type") not in _PORT_TYPES:
+        _drop_ports(was, spec)
+        return
+    known = {(p.get("protocol"), p["port"]): p.get("nodePort") for p in was.get("ports", [])}
+    used = {p.get("nodePort") for p in spec.get("ports", [])}
+    for port in spec.get("ports", []):
+        number = known.get((port.get("protocol"), port["port"]))
+        if number and not port.get("nodePort") and number not in used:
+            port["nodePort"] = number
+
+
+def _drop_ports(was: dict[str, Any], spec: dict[str, Any]) -> None:
+    """Take back the node ports of a Service that has just become a ClusterIP one."""
+    if was.get("type") in _PORT_TYPES:
+        numbers = {p.get("nodePort") for p in was.get("ports", [])}
+        for port in spec.get("ports", []):
+            if port.get("nodePort") in numbers:
+                port.pop("nodePort", None)
+
+
+def _owner(service: Object) -> str:
+    return f"{service['metadata'].get('namespace', '')}/{service['metadata']['name']}"
+
+
+def _addresses(service: Object) -> list[str]:
+    return [a for a in service.get("spec", {}).get("clusterIPs") or () if a != "None"]
+
+
+def _node_ports(service: Object) -> list[tuple[str, int]]:
+    ports = service.get("spec", {}).get("ports") or ()
+    return [(p.get("protocol", "TCP"), p["nodePort"]) for p in ports if p.get("nodePort")]

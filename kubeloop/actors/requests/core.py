@@ -1,0 +1,93 @@
+"""The API server's core: one request in, one outcome out, and the store changed or not."""
+
+from collections.abc import Callable
+
+import msgpack
+
+from kubeloop.actors.requests import deletion, reading, subresources, writing
+from kubeloop.actors.requests.allocation import Allocations
+from kubeloop.actors.requests.state import Settings, State
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
+from kubeloop.api.resources import RESOURCES
+from kubeloop.api.times import parse
+from kubeloop.store.store import Store
+
+
+class Core:
+    """Handles requests against a store; pure but for the store.
+
+    wall: seconds since 1970;  bits: n → n random bits, as random.Random.getrandbits.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wall: Callable[[], float],
+        bits: Callable[[int], int],
+        settings: Settings,
+    ) -> None:
+        self.state = State(store, wall=wall, bits=bits, settings=settings)
+        self.allocations = Allocations(settings)
+        for service in self.state.all("services"):
+            self.allocations.fold(None, service)
+
+    def handle(self, request: Request) -> Outcome:
+        """Return the outcome of a request; a refusal is an outcome with a v1.Status."""
+        try:
+            return self._dispatch(request)
+        except ApiError as error:
+            revision = self.state.store.revision
+            return Outcome(request.tag, error.code, revision, msgpack.packb(error.status()))
+
+    def expire_events(self) -> None:
+        """Delete the events older than their time to live."""
+        oldest = self.state.wall() - self.state.settings.event_ttl_s
+        resource = RESOURCES["events"]
+        for event in self.state.all("events"):
+            metadata = event["metadata"]
+            told = event.get("lastTimestamp") or metadata["creationTimestamp"]
+            if parse(told) < oldest:
+                request = Request("delete", "events", metadata["namespace"], metadata["name"])
+                self.state.remove(resource, event, request)
+
+    def _dispatch(self, request: Request) -> Outcome:
+        resource = RESOURCES.get(request.resource)
+        if resource is None:
+            raise PathNotFound
+        state, allocations = self.state, self.allocations
+        if request.subresource:
+            found = resource.subresource(request.subresource)
+            if found is None:
+                raise PathNotFound
+            if request.verb not in found.verbs:
+                raise MethodNotAllowed
+        elif request.verb not in resource.verbs:
+            raise MethodNotAllowed
+        match request.subresource, request.verb:
+            case ("" | "status", "get"):
+                return reading.get(state, request)
+            case "", "list":
+                return reading.list_(state, request)
+            case "", "create":
+                return writing.create(state, allocations, request)
+            case ("" | "status", "update"):
+                return writing.update(state, allocations, request)
+            case ("" | "status", "patch"):
+                return writing.patch(state, allocations, request)
+            case "", "delete":
+                return deletion.delete(state, allocations, request)
+            case "", "deletecollection":
+                return deletion.delete_collection(state, allocations, request)
+            case "scale", "get":
+                return subresources.get_scale(state, request)
+            case "scale", _:
+                return subresources.put_scale(state, allocations, request)
+            case "binding", "create":
+                return subresources.bind(state, allocations, request)
+            case "eviction", "create":
+                return subresources.evict(state, allocations, request)
+            case "finalize", "update":
+                return subresources.finalize(state, request)
+        raise MethodNotAllowed

@@ -1,0 +1,177 @@
+"""What the system writes into metadata, and what it keeps users from writing there.
+
+Source: k8s.io/apiserver's registry/rest (BeforeCreate, BeforeUpdate) in behaviour.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kubeloop.actors.requests.state import Object, State
+from kubeloop.actors.requests.strategies import strategy
+from kubeloop.api.calls import Request
+from kubeloop.api.errors import ApiError, BadRequest, Cause, Conflict, Invalid
+from kubeloop.api.resources import Resource
+
+_KEPT: Final = (
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "generateName",
+    "selfLink",
+    "managedFields",
+)
+
+
+def check_kind(resource: Resource, body: Object, kind: str = "") -> None:
+    """Fill in apiVersion and kind if they are missing. Raises: BadRequest if they are others'."""
+    wanted = kind or resource.kind
+    told_kind, told_version = body.get("kind"), body.get("apiVersion")
+    if told_kind not in (None, "", wanted):
+        group, _, version = str(told_version or resource.api_version).rpartition("/")
+        raise BadRequest(
+            f'{told_kind} in version "{version}" cannot be handled as a {wanted}: converting '
+            f"({version}.{told_kind}) to ({resource.group or 'core'}.{wanted}): unknown conversion"
+            if group == resource.group
+            else f"the API version in the data ({told_version}) does not match the expected API "
+            f"version ({resource.api_version})"
+        )
+    if not kind and told_version not in (None, "", resource.api_version):
+        raise BadRequest(
+            f"the API version in the data ({told_version}) does not match the expected API "
+            f"version ({resource.api_version})"
+        )
+    if not kind:
+        body["kind"], body["apiVersion"] = resource.kind, resource.api_version
+
+
+def check_namespace(resource: Resource, obj: Object, request: Request) -> None:
+    """Put the request's namespace into the object. Raises: BadRequest if it names another."""
+    metadata = obj["metadata"]
+    if not resource.namespaced:
+        metadata.pop("namespace", None)
+        return
+    if metadata.get("namespace") not in (None, "", request.namespace):
+        raise BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    metadata["namespace"] = request.namespace
+
+
+def prepare_create(state: State, resource: Resource, obj: Object, request: Request) -> None:
+    """Set what the system owns of a new object. Raises: BadRequest, Invalid, ApiError."""
+    metadata = obj["metadata"]
+    if metadata.get("resourceVersion"):
+        raise ApiError("resourceVersion should not be set on objects to be created")
+    if not metadata.get("name"):
+        base = metadata.get("generateName")
+        if not base:
+            message = "Required value: name or generateName is required"
+            cause = Cause("FieldValueRequired", message, "metadata.name")
+            raise Invalid(resource.kind, "", [cause], group=resource.group)
+        metadata["name"] = state.generate_name(base)
+    for field in (
+        "resourceVersion",
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "generation",
+    ):
+        metadata.pop(field, None)
+    metadata["uid"] = state.new_uid()
+    metadata["creationTimestamp"] = state.now()
+    row = strategy(resource.id)
+    if row.generation:
+        metadata["generation"] = 1
+    if row.status is not None:
+        obj["status"] = {k: dict(v) if isinstance(v, dict) else v for k, v in row.status.items()}
+    obj["metadata"] = ordered_metadata(metadata)
+
+
+def check_preconditions(resource: Resource, old: Object, new: Object) -> None:
+    """Refuse a write that was meant for another object. Raises: BadRequest, Conflict."""
+    metadata, was = new["metadata"], old["metadata"]
+    if metadata.get("name") != was["name"]:
+        raise BadRequest(
+            f"the name of the object ({metadata.get('name', '')}) does not match the name on the "
+            f"URL ({was['name']})"
+        )
+    if metadata.get("uid") not in (None, "", was["uid"]):
+        raise Conflict(
+            resource.id,
+            was["name"],
+            f"Precondition failed: UID in precondition: {metadata['uid']}, "
+            f"UID in object meta: {was['uid']}",
+        )
+    if metadata.get("resourceVersion") not in (None, "", was["resourceVersion"]):
+        raise Conflict.modified(resource.id, was["name"])
+
+
+def prepare_update(resource: Resource, old: Object, new: Object) -> None:
+    """Carry over what users may not change; count the generation up if what they want changed."""
+    metadata, was = new["metadata"], old["metadata"]
+    for field in _KEPT:
+        if field in was:
+            metadata[field] = was[field]
+        else:
+            metadata.pop(field, None)
+    metadata["resourceVersion"] = was["resourceVersion"]
+    row = strategy(resource.id)
+    if row.status is not None:
+        if "status" in old:
+            new["status"] = old["status"]
+        else:
+            new.pop("status", None)
+    new["metadata"] = ordered_metadata(metadata)
+    if row.generation and wishes(new) != wishes(old):
+        new["metadata"]["generation"] = was.get("generation", 0) + 1
+
+
+def prepare_status_update(resource: Resource, old: Object, new: Object) -> Object:
+    """Return `old` with the status of `new`, and what else its status may carry."""
+    changed = dict(old)
+    if "status" in new:
+        changed["status"] = new["status"]
+    else:
+        changed.pop("status", None)
+    if strategy(resource.id).status_metadata:
+        metadata = dict(old["metadata"])
+        for field in ("labels", "annotations"):
+            if new["metadata"].get(field):
+                metadata[field] = new["metadata"][field]
+            else:
+                metadata.pop(field, None)
+        changed["metadata"] = ordered_metadata(metadata)
+    return changed
+
+
+def wishes(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a generation counts: everything but metadata and status."""
+    return {k: v for k, v in obj.items() if k not in ("metadata", "status")}
+
+
+def ordered_metadata(metadata: Object) -> Object:
+    """Return metadata with the fields in the order Kubernetes writes them, empty ones dropped."""
+    return {k: metadata[k] for k in _ORDER if metadata.get(k) not in (None, "", {}, [])}
+
+
+_ORDER: Final = (
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+)

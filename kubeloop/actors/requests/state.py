@@ -1,0 +1,126 @@
+"""The state a request is handled against: the store, read and written as objects.
+
+Time and chance are arguments (`wall`, `bits`), so the same requests give the same store.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+
+from kubeloop.api.calls import Request
+from kubeloop.api.errors import AlreadyExists, ApiError, Conflict, ServiceUnavailable
+from kubeloop.api.resources import RESOURCES, Resource
+from kubeloop.api.times import rfc3339
+from kubeloop.store.facts import Cause, key_of, prefix_of
+from kubeloop.store.store import Store, StoreFailed, StoreFull, Write
+
+_NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's rand.String: no words.
+_SUFFIX_LENGTH: Final = 5
+_GENERATED_BASE_MAX: Final = 63 - _SUFFIX_LENGTH
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an administrator may set of the API server; the defaults are Kubernetes' own."""
+
+    service_cidr: str = "10.96.0.0/12"
+    node_ports: tuple[int, int] = (30000, 32767)
+    event_ttl_s: float = 3600.0
+    eviction_tolerance_s: int = 300  # How long pods tolerate a node that does not answer.
+
+
+class State:
+    """Objects by resource, namespace and name, over a store."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wall: Callable[[], float],
+        bits: Callable[[int], int],
+        settings: Settings,
+    ) -> None:
+        self.store, self.wall, self.bits, self.settings = store, wall, bits, settings
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """Return an object, freshly decoded; None if there is none."""
+        stored = self.store.get(key_of(resource, namespace, name))
+        return None if stored is None else msgpack.unpackb(stored.value)
+
+    def all(self, resource: str, namespace: str = "") -> list[Object]:
+        """Return every object of `resource`, freshly decoded, in the order of the keys."""
+        page = self.store.list(prefix_of(resource, namespace))
+        return [msgpack.unpackb(item.value) for item in page.items]
+
+    def put(self, resource: Resource, obj: Object, request: Request, *, create: bool) -> None:
+        """Write `obj`, which gets its new resourceVersion; with dryRun only pretend.
+
+        Raises: AlreadyExists, Conflict, ServiceUnavailable.
+        """
+        metadata = obj["metadata"]
+        key = key_of(resource.id, metadata.get("namespace", ""), metadata["name"])
+        before = self.store.get(key)
+        if create and before is not None:
+            raise AlreadyExists(resource.id, metadata["name"])
+        if is_dry_run(request):
+            if create:
+                metadata.pop("resourceVersion", None)
+            return
+        expect = 0 if create or before is None else before.revision
+        metadata["resourceVersion"] = str(self.store.revision + 1)
+        self._commit([Write(key, msgpack.packb(obj), expect)], resource, metadata["name"], request)
+
+    def remove(self, resource: Resource, obj: Object, request: Request) -> None:
+        """Delete `obj` for good; with dryRun only pretend."""
+        if is_dry_run(request):
+            return
+        metadata = obj["metadata"]
+        key = key_of(resource.id, metadata.get("namespace", ""), metadata["name"])
+        self._commit([Write(key, None)], resource, metadata["name"], request)
+
+    def now(self) -> str:
+        """Return the time as metav1.Time."""
+        return rfc3339(self.wall())
+
+    def new_uid(self) -> str:
+        """Return a fresh version-4 UUID."""
+        bits = self.bits(128) & ~(0xF000 << 64) | 0x4000 << 64
+        text = f"{bits & ~(0xC000 << 48) | 0x8000 << 48:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def generate_name(self, base: str) -> str:
+        """Return `base`, cut if need be, and five random characters."""
+        bits, suffix = self.bits(64), ""
+        for _ in range(_SUFFIX_LENGTH):
+            bits, digit = divmod(bits, len(_NAME_ALPHABET))
+            suffix += _NAME_ALPHABET[digit]
+        return base[:_GENERATED_BASE_MAX] + suffix
+
+    def _commit(self, writes: list[Write], resource: Resource, name: str, request: Request) -> None:
+        cause = Cause(request.sender, request.seen, request.user)
+        try:
+            self.store.commit(writes, cause)
+        except (StoreFailed, StoreFull) as error:
+            raise ServiceUnavailable(f"the store takes no writes: {error}") from error
+        except ApiError:
+            raise Conflict.modified(resource.id, name) from None
+
+
+def is_dry_run(request: Request) -> bool:
+    """Tell whether the request only asks what would happen."""
+    return bool(request.options.get("dryRun"))
+
+
+def resource_of(request: Request) -> Resource:
+    """Return the resource a request is about; it must be one of the table."""
+    return RESOURCES[request.resource]
+
+
+def metadata_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an object's metadata; empty if it has none."""
+    metadata = obj.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}

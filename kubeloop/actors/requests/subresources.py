@@ -1,0 +1,190 @@
+"""scale, binding, eviction, finalize: the ways to touch one aspect of an object."""
+
+from typing import Any, Final
+
+import msgpack
+
+from kubeloop.actors.requests.allocation import Allocations
+from kubeloop.actors.requests.deletion import delete
+from kubeloop.actors.requests.metadata import check_kind, check_preconditions, ordered_metadata
+from kubeloop.actors.requests.state import Object, State, resource_of
+from kubeloop.actors.requests.writing import apply_patch, change
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound
+from kubeloop.api.resources import Resource
+from kubeloop.api.selectors import label_selector, set_selector
+
+_SUCCESS: Final = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+
+def get_scale(state: State, request: Request) -> Outcome:
+    """Return the Scale of a workload. Raises: NotFound."""
+    obj = _found(state, request)
+    scale = scale_of(resource_of(request), obj)
+    return Outcome(request.tag, 200, state.store.revision, msgpack.packb(scale))
+
+
+def put_scale(state: State, allocations: Allocations, request: Request) -> Outcome:
+    """Set spec.replicas through a Scale, whole or patched. Raises: NotFound, Invalid, Conflict."""
+    resource = resource_of(request)
+    old = _found(state, request)
+    scale: Any
+    if request.verb == "patch":
+        scale = apply_patch(request, scale_of(resource, old), "autoscaling/v1", "Scale")
+    else:
+        scale = msgpack.unpackb(request.body) if request.body else None
+    if not isinstance(scale, dict):
+        raise BadRequest("the request needs a Scale as its body")
+    check_kind(resource, scale, "Scale")
+    scale.setdefault("metadata", {}).setdefault("name", old["metadata"]["name"])
+    check_preconditions(resource, old, scale)
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        message = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        cause = Cause("FieldValueInvalid", message, "spec.replicas")
+        raise Invalid("Scale", old["metadata"]["name"], [cause], group="autoscaling")
+
+    def scaled(obj: Object) -> Object:
+        return {**obj, "spec": {**obj["spec"], "replicas": replicas}}
+
+    outcome = change(state, allocations, request, scaled)
+    after = scale_of(resource, msgpack.unpackb(outcome.body))
+    return Outcome(request.tag, 200, outcome.revision, msgpack.packb(after))
+
+
+def scale_of(resource: Resource, obj: Object) -> Object:
+    """Return the autoscaling/v1 Scale of a workload."""
+    metadata = obj["metadata"]
+    spec, status = obj.get("spec", {}), obj.get("status", {})
+    selector = spec.get("selector")
+    if resource.id == "replicationcontrollers":
+        text = str(set_selector(selector or {}))
+    else:
+        text = str(label_selector(selector))
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {k: metadata[k] for k in kept if k in metadata},
+        "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
+        "status": {
+            "replicas": status.get("replicas", 0),
+            **({"selector": text} if text else {}),
+        },
+    }
+
+
+def bind(state: State, allocations: Allocations, request: Request) -> Outcome:
+    """Assign a pod to a node. Raises: NotFound, Conflict, Invalid."""
+    pod = _found(state, request)
+    body = msgpack.unpackb(request.body) if request.body else {}
+    check_kind(resource_of(request), body, "Binding")
+    name, metadata = request.name, pod["metadata"]
+    told = body.get("metadata") or {}
+    if told.get("uid") not in (None, "", metadata["uid"]):
+        raise Conflict(
+            "pods/binding",
+            name,
+            f"Precondition failed: UID in precondition: {told['uid']}, "
+            f"UID in object meta: {metadata['uid']}",
+        )
+    target = body.get("target") or {}
+    node = target.get("name")
+    if not node or target.get("kind") not in (None, "", "Node"):
+        raise Invalid("Binding", name, [_target_problem(target)])
+    if metadata.get("deletionTimestamp"):
+        raise Conflict(
+            "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host"
+        )
+    if pod["spec"].get("nodeName"):
+        assigned = pod["spec"]["nodeName"]
+        raise Conflict("pods/binding", name, f'pod {name} is already assigned to node "{assigned}"')
+    if pod["spec"].get("schedulingGates"):
+        raise Conflict("pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
+    bound = _bound(state, pod, node, told.get("annotations") or {})
+    state.put(resource_of(request), bound, request, create=False)
+    return _created(state, request)
+
+
+def evict(state: State, allocations: Allocations, request: Request) -> Outcome:
+    """Delete a pod as `kubectl drain` asks for it. Raises: NotFound, Conflict."""
+    body = msgpack.unpackb(request.body) if request.body else {}
+    options = {**request.options, **(body.get("deleteOptions") or {})}
+    options.pop("apiVersion", None)
+    options.pop("kind", None)
+    delete(
+        state,
+        allocations,
+        Request(
+            "delete",
+            request.resource,
+            request.namespace,
+            request.name,
+            options=options,
+            user=request.user,
+            sender=request.sender,
+            seen=request.seen,
+        ),
+    )
+    return _created(state, request)
+
+
+def finalize(state: State, request: Request) -> Outcome:
+    """Set spec.finalizers of a namespace: a terminating one without any is gone.
+
+    Raises: NotFound, Conflict.
+    """
+    resource = resource_of(request)
+    old = _found(state, request)
+    body = msgpack.unpackb(request.body) if request.body else {}
+    body.setdefault("metadata", {}).setdefault("name", request.name)
+    check_preconditions(resource, old, body)
+    finalizers = (body.get("spec") or {}).get("finalizers") or []
+    new = {**old, "spec": {**old.get("spec", {}), "finalizers": finalizers}}
+    if not finalizers:
+        new["spec"].pop("finalizers")
+    metadata = new["metadata"]
+    if metadata.get("deletionTimestamp") and not finalizers and not metadata.get("finalizers"):
+        state.remove(resource, old, request)
+    elif new != old:
+        state.put(resource, new, request, create=False)
+    return Outcome(request.tag, 200, state.store.revision, msgpack.packb(new))
+
+
+def _bound(state: State, pod: Object, node: str, annotations: dict[str, str]) -> Object:
+    metadata = dict(pod["metadata"])
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
+    status = dict(pod.get("status") or {})
+    others = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": state.now(),
+    }
+    status["conditions"] = [*others, scheduled]
+    return {
+        **pod,
+        "metadata": ordered_metadata(metadata),
+        "spec": {**pod["spec"], "nodeName": node},
+        "status": status,
+    }
+
+
+def _target_problem(target: dict[str, Any]) -> Cause:
+    if not target.get("name"):
+        return Cause("FieldValueRequired", "Required value", "target.name")
+    message = f'Unsupported value: "{target.get("kind")}": supported values: "Node", "<empty>"'
+    return Cause("FieldValueNotSupported", message, "target.kind")
+
+
+def _found(state: State, request: Request) -> Object:
+    obj = state.get(request.resource, request.namespace, request.name)
+    if obj is None:
+        raise NotFound(request.resource, request.name)
+    return obj
+
+
+def _created(state: State, request: Request) -> Outcome:
+    status = {**_SUCCESS, "code": 201}
+    return Outcome(request.tag, 201, state.store.revision, msgpack.packb(status))

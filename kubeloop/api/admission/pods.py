@@ -1,0 +1,50 @@
+"""Admission of pods: service account, default tolerations, priority.
+
+Source: Kubernetes, "Admission Control in Kubernetes": ServiceAccount, DefaultTolerationSeconds,
+Priority. Tokens are not mounted: there are none to mount yet.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from kubeloop.api.errors import Forbidden
+
+_TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+Lookup = Callable[[str, str, str], dict[str, Any] | None]
+"""(resource, namespace, name) → the object, None if there is none."""
+
+
+def admit(pod: dict[str, Any], namespace: str, lookup: Lookup, *, tolerance_s: int) -> None:
+    """Complete a new pod in place. Raises: Forbidden."""
+    spec = pod.setdefault("spec", {})
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    # The default account is made a moment after its namespace; no pod needs to wait for that.
+    if account != "default" and lookup("serviceaccounts", namespace, account) is None:
+        why = (
+            f"error looking up service account {namespace}/{account}: "
+            f'serviceaccount "{account}" not found'
+        )
+        name = pod["metadata"].get("name") or pod["metadata"].get("generateName", "")
+        raise Forbidden("pods", name, why)
+    spec["serviceAccountName"] = spec["serviceAccount"] = account
+    tolerations = spec.setdefault("tolerations", [])
+    for key in _TOLERATED:
+        if not any(_covers(toleration, key) for toleration in tolerations):
+            tolerations.append(
+                {
+                    "key": key,
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": tolerance_s,
+                }
+            )
+    spec.setdefault("priority", 0)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+def _covers(toleration: dict[str, Any], key: str) -> bool:
+    """Tell whether a toleration speaks of the NoExecute taint `key` already."""
+    if toleration.get("effect") not in (None, "", "NoExecute"):
+        return False
+    return toleration.get("key") in (key, None, "")

@@ -1,0 +1,424 @@
+"""The client: what a program says to a cluster it has embedded.
+
+    await c.api.create({"apiVersion": "v1", "kind": "Pod", …})
+    await c.api.wait("pod/web", "condition=Ready", timeout_s=30)
+
+It speaks to the API server without HTTP in between; the objects and errors are the same.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import msgpack
+import orjson
+
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.errors import ApiError, NotFound, error_of
+from kubeloop.api.patch import merge_patch
+from kubeloop.api.resources import BY_KIND, RESOURCES, Resource, find
+from kubeloop.api.selectors import parse_fields, parse_labels
+from kubeloop.store.facts import Fact
+from kubeloop.store.watch import Hub
+
+ALL: Final = "*"  # As a namespace: every one.
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+Patch = Literal["json", "merge", "strategic"]
+Condition = str | Callable[["KubeObject"], bool]
+
+
+class KubeObject(dict[str, Any]):
+    """An object as Kubernetes writes it, with the fields everybody asks for at hand."""
+
+    @property
+    def kind(self) -> str:
+        """The kind: "Pod"."""
+        return str(self["kind"])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """metadata."""
+        return dict(self["metadata"])
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return str(self["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace, "" for a cluster-scoped object."""
+        return str(self["metadata"].get("namespace", ""))
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return str(self["metadata"]["uid"])
+
+    @property
+    def resource_version(self) -> int:
+        """metadata.resourceVersion, as the revision it is."""
+        return int(self["metadata"]["resourceVersion"])
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """metadata.labels, {} if there are none."""
+        return dict(self["metadata"].get("labels") or {})
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """metadata.annotations, {} if there are none."""
+        return dict(self["metadata"].get("annotations") or {})
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """spec, {} if the kind has none."""
+        return dict(self.get("spec") or {})
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """status, {} if there is none yet."""
+        return dict(self.get("status") or {})
+
+    def condition(self, type_: str) -> str:
+        """Return "True", "False" or "Unknown" of a condition; "" if it has not been set."""
+        conditions = self.status.get("conditions") or ()
+        return next((c["status"] for c in conditions if c["type"] == type_), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a watch tells. type: ADDED, MODIFIED, DELETED."""
+
+    type: str
+    object: KubeObject
+
+
+class Backend(Protocol):
+    """The cluster, as the client needs it."""
+
+    hub: Hub
+
+    async def ask(self, request: Request) -> Outcome:
+        """Have the API server handle a request."""
+
+
+class Client:
+    """Speaks to one cluster as one user.
+
+    Resources are named as in kubectl: "pods", "pod", "po", "Pod", "deployments.apps".
+    Every method raises ApiError (NotFound, Conflict, Invalid, …) when the API server refuses.
+    """
+
+    def __init__(
+        self, backend: Backend, *, namespace: str = "default", user: str = "system:admin"
+    ) -> None:
+        self.backend, self.namespace, self.user = backend, namespace, user
+
+    async def create(
+        self, obj: Mapping[str, Any], *, namespace: str = "", dry_run: bool = False
+    ) -> KubeObject:
+        """Create an object; return it as it was stored."""
+        resource = _resource_of(obj)
+        where = self._where(resource, namespace or _namespace_of(obj))
+        options = {"dryRun": ["All"]} if dry_run else {}
+        request = Request("create", resource.id, where, body=_pack(obj), options=options)
+        return await self._object(request)
+
+    async def get(self, kind: str, name: str, *, namespace: str = "") -> KubeObject:
+        """Return one object. Raises: NotFound."""
+        resource = find(kind)
+        return await self._object(
+            Request("get", resource.id, self._where(resource, namespace), name)
+        )
+
+    async def list(
+        self, kind: str, *, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> list[KubeObject]:
+        """Return the objects the selectors choose; namespace ALL looks in every one."""
+        resource = find(kind)
+        options = {"labelSelector": labels, "fieldSelector": fields}
+        where = self._where(resource, namespace)
+        outcome = await self._ask(Request("list", resource.id, where, options=options))
+        return [KubeObject(msgpack.unpackb(item)) for item in outcome.items]
+
+    async def update(self, obj: Mapping[str, Any], *, subresource: str = "") -> KubeObject:
+        """Replace an object, or its status. Raises: Conflict if it has changed since."""
+        resource = _resource_of(obj)
+        where = self._where(resource, _namespace_of(obj))
+        name = obj["metadata"]["name"]
+        return await self._object(
+            Request("update", resource.id, where, name, subresource, body=_pack(obj))
+        )
+
+    async def patch(
+        self,
+        kind: str,
+        name: str,
+        patch: Any,
+        *,
+        type_: Patch = "strategic",
+        namespace: str = "",
+        subresource: str = "",
+    ) -> KubeObject:
+        """Patch an object, or a subresource of it."""
+        resource = find(kind)
+        where = self._where(resource, namespace)
+        body, options = _pack(patch), {"patchType": type_}
+        return await self._object(
+            Request("patch", resource.id, where, name, subresource, body, options)
+        )
+
+    async def scale(
+        self, kind: str, name: str, replicas: int, *, namespace: str = ""
+    ) -> KubeObject:
+        """Set the number of replicas; return the Scale."""
+        return await self.patch(
+            kind,
+            name,
+            {"spec": {"replicas": replicas}},
+            type_="merge",
+            namespace=namespace,
+            subresource="scale",
+        )
+
+    async def delete(
+        self,
+        kind: str,
+        name: str,
+        *,
+        namespace: str = "",
+        grace_s: int | None = None,
+        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+    ) -> KubeObject:
+        """Delete an object, or begin to; return it, or the Status that it is gone."""
+        resource = find(kind)
+        options: dict[str, Any] = {"propagationPolicy": propagation}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        where = self._where(resource, namespace)
+        return await self._object(Request("delete", resource.id, where, name, options=options))
+
+    async def apply(self, manifests: str | Path | Mapping[str, Any]) -> list[KubeObject]:
+        """Create or change what the manifests say, as `kubectl apply` does on the client's side.
+
+        manifests: YAML text, one object, or the path of a YAML file or a directory of them.
+        Raises: OSError for a path that cannot be read, yaml.YAMLError for text that is not YAML.
+        """
+        return [await self._apply(obj) for obj in load_manifests(manifests)]
+
+    async def watch(
+        self,
+        kind: str,
+        *,
+        namespace: str = "",
+        name: str = "",
+        labels: str = "",
+        fields: str = "",
+        since: int | None = None,
+    ) -> AsyncIterator[Change]:
+        """Yield every change, in order, none left out, until the caller stops.
+
+        since: the revision to start after; None begins with what is there now, as ADDED.
+        Raises: Expired when `since`, or a caller that took too long, is below the floor.
+        """
+        resource = find(kind)
+        where = self._where(resource, namespace)
+        chooses = _chooser(resource, labels, fields)
+        if since is None:
+            outcome = await self._ask(Request("list", resource.id, where))
+            since = outcome.revision
+            for item in outcome.items:
+                obj = msgpack.unpackb(item)
+                if chooses(obj) and name in ("", obj["metadata"]["name"]):
+                    yield Change("ADDED", KubeObject(obj))
+        bell = asyncio.Event()
+        cursor = self.backend.hub.open(
+            resources=[resource.id], revision=since, namespace=where, name=name, wake=bell.set
+        )
+        try:
+            while True:
+                bell.clear()
+                for fact in cursor.take():
+                    change = change_of(fact, chooses)
+                    if change is not None:
+                        yield change
+                if not cursor.behind:
+                    await bell.wait()
+        finally:
+            cursor.close()
+
+    async def wait(
+        self, what: str, until: Condition, *, namespace: str = "", timeout_s: float = 30.0
+    ) -> KubeObject | None:
+        """Wait until an object is as wanted; return it, None once it is deleted.
+
+        what:  "pod/web", "deployment/web".
+        until: "condition=Ready", "condition=Ready=False", "create", "delete", or a predicate.
+        Raises: TimeoutError that tells what the object was like when the time was up.
+        """
+        kind, _, name = what.partition("/")
+        last: KubeObject | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                if until == "delete" and not await self._exists(kind, name, namespace):
+                    return None
+                async for change in self.watch(kind, namespace=namespace, name=name):
+                    last = change.object
+                    if until == "delete":
+                        if change.type == "DELETED":
+                            return None
+                    elif change.type != "DELETED" and _holds(last, until):
+                        return last
+        except TimeoutError:
+            seen = f"it was last seen with status {last.status}" if last else "it never existed"
+            raise TimeoutError(f"{what} is not {until!r} after {timeout_s} s: {seen}") from None
+        raise AssertionError("a watch ends only by an exception")
+
+    async def _exists(self, kind: str, name: str, namespace: str) -> bool:
+        try:
+            await self.get(kind, name, namespace=namespace)
+        except NotFound:
+            return False
+        return True
+
+    async def _apply(self, obj: dict[str, Any]) -> KubeObject:
+        resource = _resource_of(obj)
+        where = self._where(resource, _namespace_of(obj))
+        wanted = _with_last_applied(obj)
+        try:
+            current = await self.get(resource.id, obj["metadata"]["name"], namespace=where)
+        except NotFound:
+            return await self.create(wanted, namespace=where)
+        before = orjson.loads(current.annotations.get(LAST_APPLIED) or "{}")
+        change = three_way(before, wanted)
+        if merge_patch(current, change) == current:
+            return current
+        return await self.patch(resource.id, current.name, change, type_="merge", namespace=where)
+
+    async def _object(self, request: Request) -> KubeObject:
+        outcome = await self._ask(request)
+        return KubeObject(msgpack.unpackb(outcome.body))
+
+    async def _ask(self, request: Request) -> Outcome:
+        outcome = await self.backend.ask(request)
+        if outcome.code >= 400:
+            raise error_of(msgpack.unpackb(outcome.body))
+        return outcome
+
+    def _where(self, resource: Resource, namespace: str) -> str:
+        if not resource.namespaced or namespace == ALL:
+            return ""
+        return namespace or self.namespace
+
+
+def load_manifests(manifests: str | Path | Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects in YAML text, a file or a directory; lists are taken apart."""
+    import yaml  # Heavy, and needed by few.
+
+    if isinstance(manifests, Mapping):
+        return [dict(manifests)]
+    texts = [manifests] if isinstance(manifests, str) and "\n" in manifests else _read(manifests)
+    objects = []
+    for text in texts:
+        for document in yaml.load_all(text, Loader=yaml.CSafeLoader):
+            if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
+                objects.extend(document.get("items") or ())
+            elif document is not None:
+                objects.append(document)
+    return objects
+
+
+def three_way(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that sets what is wanted and removes what no longer is."""
+    patch: dict[str, Any] = {key: None for key in before if key not in wanted}
+    for key, value in wanted.items():
+        was = before.get(key)
+        if isinstance(value, Mapping):
+            patch[key] = three_way(was if isinstance(was, Mapping) else {}, value)
+        else:
+            patch[key] = value
+    return patch
+
+
+def change_of(fact: Fact, chooses: Callable[[Mapping[str, Any]], bool]) -> Change | None:
+    """Return what a fact is to a watcher with a selector; None if it is nothing to it."""
+    prev = None if fact.prev is None else msgpack.unpackb(fact.prev)
+    value = fact.object()
+    was = prev is not None and chooses(prev)
+    is_ = value is not None and chooses(value)
+    if value is not None and is_:
+        return Change("MODIFIED" if was else "ADDED", KubeObject(value))
+    if prev is None or not was:
+        return None
+    last = prev if value is None else value
+    last["metadata"]["resourceVersion"] = str(fact.revision)
+    return Change("DELETED", KubeObject(last))
+
+
+def _chooser(resource: Resource, labels: str, fields: str) -> Callable[[Mapping[str, Any]], bool]:
+    by_label = parse_labels(labels) if labels else None
+    by_field = parse_fields(fields, resource) if fields else None
+
+    def chooses(obj: Mapping[str, Any]) -> bool:
+        if by_label is not None and not by_label.matches(obj["metadata"].get("labels") or {}):
+            return False
+        return by_field is None or by_field.matches(obj)
+
+    return chooses
+
+
+def _holds(obj: KubeObject, until: Condition) -> bool:
+    if callable(until):
+        return until(obj)
+    if until == "create":
+        return True
+    if not until.startswith("condition="):
+        raise ValueError(
+            f"until={until!r} is none of 'create', 'delete', 'condition=TYPE[=STATUS]', a predicate"
+        )
+    type_, _, status = until.removeprefix("condition=").partition("=")
+    return obj.condition(type_) == (status or "True")
+
+
+def _read(path: str | Path) -> Iterable[str]:
+    found = Path(path)
+    if found.is_dir():
+        files = sorted(f for f in found.iterdir() if f.suffix in (".yaml", ".yml", ".json"))
+        return [f.read_text() for f in files]
+    return [found.read_text()]
+
+
+def _with_last_applied(obj: dict[str, Any]) -> dict[str, Any]:
+    metadata = dict(obj.get("metadata") or {})
+    annotations = dict(metadata.get("annotations") or {})
+    annotations.pop(LAST_APPLIED, None)
+    if annotations or "annotations" in metadata:
+        metadata["annotations"] = annotations
+    plain = {**obj, "metadata": metadata}
+    text = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS).decode() + "\n"
+    return {**plain, "metadata": {**metadata, "annotations": {**annotations, LAST_APPLIED: text}}}
+
+
+def _resource_of(obj: Mapping[str, Any]) -> Resource:
+    kind, version = obj.get("kind"), obj.get("apiVersion")
+    resource = BY_KIND.get((str(version), str(kind)))
+    if resource is None:
+        known = ", ".join(f"{r.api_version} {r.kind}" for r in RESOURCES.values())
+        raise LookupError(f'no matches for kind "{kind}" in version "{version}"; known: {known}')
+    return resource
+
+
+def _namespace_of(obj: Mapping[str, Any]) -> str:
+    return str((obj.get("metadata") or {}).get("namespace") or "")
+
+
+def _pack(obj: Any) -> bytes:
+    packed: bytes = msgpack.packb(obj)
+    return packed
+
+
+__all__ = ["ALL", "ApiError", "Change", "Client", "KubeObject"]
