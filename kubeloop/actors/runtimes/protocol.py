@@ -6,7 +6,7 @@ exits) arrives through `listen`. A runtime knows nothing of probes, restarts or 
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class RuntimeFailure(Exception):
@@ -44,7 +44,10 @@ class ContainerSpec:
     tty: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)  # The pod's.
     files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
-    """Mounted volumes: mount path → file name → content (configMap, secret, downward API)."""
+    """Mounted volumes: mount path → file name → content (configMap, secret, downward API).
+    The file name "" says that the mount path itself is the file (a subPath)."""
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Mounted emptyDirs: mount path → volume name; shared by the pod, gone with its sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,34 @@ class Exited:
     attempt: int
     code: int
     reason: str  # "Completed", "Error", "OOMKilled"
+    message: str = ""  # What the process left in its terminationMessagePath.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRecord:
+    """One run of a container that the runtime knows: still running, or dead and not removed."""
+
+    name: str
+    attempt: int
+    id: str  # As `start_container` returned it.
+    image: str
+    running: bool
+    started_s: float  # Unix time.
+    finished_s: float = 0.0
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRecord:
+    """A sandbox that exists, and every run of a container in it that was not removed."""
+
+    pod_uid: str
+    namespace: str
+    name: str
+    ip: str  # "" after `stop_sandbox`.
+    containers: tuple[ContainerRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +107,30 @@ class ImageRecord:
 
 
 class Runtime(Protocol):
-    """Containers of one node."""
+    """Containers of one node.
+
+    It outlives its kubelet: a kubelet that was restarted learns from `sandboxes` what is there, and
+    goes on. So a coroutine that is cancelled leaves either nothing behind, or what `sandboxes`
+    tells of and what a second call (`stop_container`, `remove_sandbox`) ends.
+    """
 
     name: str  # "simulated", "process": shown as containerRuntimeVersion.
 
     def listen(self, on_exit: Callable[[Exited], None]) -> None:
-        """Have `on_exit` called, from the loop, whenever a container's process ends."""
+        """Have `on_exit` called, from the loop, whenever a container's process ends.
+
+        A second call replaces the first.
+        """
+
+    def sandboxes(self) -> Sequence[SandboxRecord]:
+        """Return what is there: every sandbox that was not removed, with its containers."""
+
+    def unsupported(self, pod: Mapping[str, Any]) -> str:
+        """Return why this runtime cannot run a Pod as its spec says; "" if it can.
+
+        "hostPath volumes are not supported: …": shown to the user in an event, the pod waits.
+        configMap, secret, downwardAPI, projected and emptyDir volumes come with `ContainerSpec`.
+        """
 
     async def start_sandbox(self, spec: SandboxSpec) -> str:
         """Make the sandbox; return the pod's IP (spec.ip unless the runtime must differ).
@@ -93,7 +142,16 @@ class Runtime(Protocol):
         """Start a container in its pod's sandbox; return its id. Raises: RuntimeFailure."""
 
     async def stop_container(self, pod_uid: str, container: str, *, grace_s: float) -> None:
-        """Send TERM, after `grace_s` KILL; return when it is gone. `Exited` is reported too."""
+        """Send TERM, after `grace_s` KILL; return when it is gone. `Exited` is reported too.
+
+        Harmless if it is gone already. A second call while one waits may shorten the grace.
+        """
+
+    async def stop_sandbox(self, pod_uid: str) -> None:
+        """Kill whatever runs in it and free its address; logs stay until `remove_sandbox`."""
+
+    async def remove_container(self, pod_uid: str, container: str, attempt: int) -> None:
+        """Forget a dead run of a container, its log included; harmless if it is not known."""
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         """Kill whatever is left of the pod and free what it used, logs included."""
