@@ -1,0 +1,1 @@
+"""What Kubernetes fills in when the user says nothing; one module per family of kinds."""

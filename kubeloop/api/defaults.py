@@ -1,0 +1,100 @@
+"""Defaults: what an object says once Kubernetes has filled in what its author left out.
+
+`apply_defaults` changes the object in place. Twice is the same as once, and what the author gave
+stays as it is, except that quantities are put into their canonical form and that two spellings of
+one thing (`clusterIP` and `clusterIPs`, `stringData` and `data`) are brought into step.
+
+Source: the SetDefaults_* functions and conversions of Kubernetes 1.36, and recorded answers.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from kubeloop.api.defaulting import pods, services, workloads
+from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
+from kubeloop.api.resources import Resource
+
+_NODE_INFO: Final = (
+    "machineID",
+    "systemUUID",
+    "bootID",
+    "kernelVersion",
+    "osImage",
+    "containerRuntimeVersion",
+    "kubeletVersion",
+    "kubeProxyVersion",
+    "operatingSystem",
+    "architecture",
+)
+_EVENT: Final[Mapping[str, Any]] = {
+    "firstTimestamp": None,
+    "lastTimestamp": None,
+    "eventTime": None,
+    "reportingComponent": "",
+    "reportingInstance": "",
+}
+
+
+def apply_defaults(resource: Resource, obj: Json) -> None:
+    """Fill in `obj` in place, as SetDefaults_* and the conversions of its kind do."""
+    default = _DEFAULTS.get((resource.api_version, resource.kind))
+    if default is not None:
+        default(obj)
+
+
+def _namespace(obj: Json) -> None:
+    metadata = child(obj, "metadata")
+    if metadata.get("name"):
+        child(metadata, "labels")["kubernetes.io/metadata.name"] = metadata["name"]
+    spec = child(obj, "spec")
+    # A namespace on its way out has given up its finalizers: they must not come back.
+    if "deletionTimestamp" not in metadata and not spec.get("finalizers"):
+        spec["finalizers"] = ["kubernetes"]
+    fill(child(obj, "status"), {"phase": "Active"})
+
+
+def _node(obj: Json) -> None:
+    spec, status = child(obj, "spec"), child(obj, "status")
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    capacity = maybe(status, "capacity")
+    pods.resource_list(capacity)
+    pods.resource_list(maybe(status, "allocatable"))
+    if capacity and status.get("allocatable") is None:
+        status["allocatable"] = dict(capacity)
+    child(child(status, "daemonEndpoints"), "kubeletEndpoint").setdefault("Port", 0)
+    info = child(status, "nodeInfo")
+    for key in _NODE_INFO:
+        info.setdefault(key, "")
+    for condition in items(status, "conditions"):
+        condition.setdefault("lastHeartbeatTime", None)
+        condition.setdefault("lastTransitionTime", None)
+
+
+def _secret(obj: Json) -> None:
+    fill(obj, {"type": "Opaque"})
+    texts = obj.pop("stringData", None)
+    for key, text in (texts or {}).items():
+        child(obj, "data")[key] = base64.b64encode(str(text).encode()).decode("ascii")
+
+
+def _event(obj: Json) -> None:
+    child(obj, "source")
+    for key, zero in _EVENT.items():
+        obj.setdefault(key, zero)
+
+
+_DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
+    ("v1", "Endpoints"): services.endpoints,
+    ("v1", "Event"): _event,
+    ("v1", "Namespace"): _namespace,
+    ("v1", "Node"): _node,
+    ("v1", "Pod"): pods.pod,
+    ("v1", "ReplicationController"): workloads.replication_controller,
+    ("v1", "Secret"): _secret,
+    ("v1", "Service"): services.service,
+    ("apps/v1", "Deployment"): workloads.deployment,
+    ("apps/v1", "ReplicaSet"): workloads.replica_set,
+    ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,
+}

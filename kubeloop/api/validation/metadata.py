@@ -1,0 +1,132 @@
+"""Rules of ObjectMeta, which every object has.
+
+Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kubeloop.api import names
+from kubeloop.api.defaulting.tools import Json
+from kubeloop.api.resources import Resource
+from kubeloop.api.validation.problems import Problems, quote
+
+ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
+
+_NAME_CHECKS: Final[Mapping[str, names.Check]] = {
+    "Namespace": names.dns1123_label,
+    "Service": names.dns1035_label,
+}
+_OWNER_KEYS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
+_ORPHAN: Final = "orphan"
+_FOREGROUND: Final = "foregroundDeletion"
+
+
+def name_check(kind: str) -> names.Check:
+    """Return the rule for names of objects of `kind`."""
+    return _NAME_CHECKS.get(kind, names.dns1123_subdomain)
+
+
+def on_create(problems: Problems, resource: Resource, meta: Json) -> None:
+    """Check the metadata of a new object whose name, if generated, has been generated."""
+    check = name_check(resource.kind)
+    name, prefix = meta.get("name") or "", meta.get("generateName") or ""
+    if prefix:
+        problems.invalid_each("metadata.generateName", prefix, names.generated(check)(prefix))
+    if name:
+        problems.invalid_each("metadata.name", name, check(name))
+    else:
+        problems.required("metadata.name", "name or generateName is required")
+    _namespace(problems, resource, meta.get("namespace") or "")
+    problems.not_negative("metadata.generation", meta.get("generation"))
+    _common(problems, meta)
+    finalizers(problems, "metadata.finalizers", meta.get("finalizers") or ())
+
+
+def on_update(problems: Problems, meta: Json, old: Json) -> None:
+    """Check changed metadata. What only the server sets may be left out: it stays as it was."""
+    had, has = set(old.get("finalizers") or ()), set(meta.get("finalizers") or ())
+    if old.get("deletionTimestamp") and (more := sorted(has - had)):
+        found = ", ".join(quote(name) for name in more)
+        problems.forbidden(
+            "metadata.finalizers",
+            "no new finalizers can be added if the object is being deleted, found new finalizers"
+            f" []string{{{found}}}",
+        )
+    if "generation" in meta and meta["generation"] < old.get("generation", 0):
+        problems.invalid("metadata.generation", meta["generation"], "must not be decremented")
+    for key in ("name", "namespace"):
+        problems.immutable(f"metadata.{key}", meta.get(key) or "", old.get(key) or "")
+    for key in ("uid", "creationTimestamp"):
+        problems.immutable(f"metadata.{key}", meta.get(key) or old.get(key), old.get(key))
+    for key in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+        problems.immutable(f"metadata.{key}", meta.get(key), old.get(key))
+    _common(problems, meta)
+
+
+def labels(problems: Problems, field: str, values: Mapping[str, Any] | None) -> None:
+    """Check labels: keys are qualified names, values label values."""
+    for key, value in sorted((values or {}).items()):
+        problems.invalid_each(field, key, names.qualified_name(key))
+        if isinstance(value, str):
+            problems.invalid_each(field, value, names.label_value(value))
+
+
+def annotations(problems: Problems, field: str, values: Mapping[str, Any] | None) -> None:
+    """Check annotations: keys are qualified names in any case; all together are not too large."""
+    size = 0
+    for key, value in sorted((values or {}).items()):
+        problems.invalid_each(field, key, names.qualified_name(key.lower()))
+        size += len(key.encode()) + len(str(value).encode())
+    if size > ANNOTATIONS_BYTES_MAX:
+        problems.too_long(field, ANNOTATIONS_BYTES_MAX)
+
+
+def finalizers(problems: Problems, field: str, values: Sequence[str]) -> None:
+    """Check the names of finalizers; dependents are either orphaned or waited for."""
+    for name in values:
+        problems.invalid_each(field, name, names.qualified_name(name))
+    if _ORPHAN in values and _FOREGROUND in values:
+        detail = f"finalizer {_ORPHAN} and {_FOREGROUND} cannot be both set"
+        problems.invalid(field, list(values), detail)
+
+
+def _namespace(problems: Problems, resource: Resource, namespace: str) -> None:
+    field = "metadata.namespace"
+    if not resource.namespaced:
+        if namespace:
+            problems.forbidden(field, "not allowed on this type")
+    elif namespace:
+        problems.invalid_each(field, namespace, names.dns1123_label(namespace))
+    else:
+        problems.required(field)
+
+
+def _common(problems: Problems, meta: Json) -> None:
+    labels(problems, "metadata.labels", meta.get("labels"))
+    annotations(problems, "metadata.annotations", meta.get("annotations"))
+    _owners(problems, "metadata.ownerReferences", meta.get("ownerReferences") or [])
+
+
+def _owners(problems: Problems, field: str, owners: Sequence[Json]) -> None:
+    shown = [{key: owner[key] for key in _OWNER_KEYS if key in owner} for owner in owners]
+    controller = ""
+    for number, owner in enumerate(owners):
+        api_version, kind = owner.get("apiVersion") or "", owner.get("kind") or ""
+        if not api_version.rpartition("/")[2]:
+            problems.invalid(f"{field}.apiVersion", api_version, "version must not be empty")
+        for key in ("kind", "name", "uid"):
+            if not owner.get(key):
+                problems.invalid(f"{field}.{key}", owner.get(key) or "", "must not be empty")
+        if (api_version, kind) == ("v1", "Event"):
+            detail = "/v1, Kind=Event is disallowed from being an owner"
+            problems.invalid(field, shown[number], detail)
+        if owner.get("controller"):
+            this = f"{kind}/{owner.get('name') or ''}"
+            if controller:
+                detail = (
+                    'Only one reference can have Controller set to true. Found "true" in'
+                    f" references for {controller} and {this}"
+                )
+                problems.invalid(field, shown, detail)
+            controller = controller or this
