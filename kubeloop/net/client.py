@@ -7,6 +7,7 @@ It speaks to the API server without HTTP in between; the objects and errors are 
 """
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ class Client:
         where = self._where(resource, namespace)
         return await self._object(Request("delete", resource.id, where, name, options=options))
 
-    async def apply(self, manifests: str | Path | Mapping[str, Any]) -> list[KubeObject]:
+    async def apply(self, manifests: str | Path | Mapping[str, Any]) -> "builtins.list[KubeObject]":
         """Create or change what the manifests say, as `kubectl apply` does on the client's side.
 
         manifests: YAML text, one object, or the path of a YAML file or a directory of them.
@@ -321,8 +322,9 @@ def load_manifests(manifests: str | Path | Mapping[str, Any]) -> list[dict[str, 
 
     if isinstance(manifests, Mapping):
         return [dict(manifests)]
-    texts = [manifests] if isinstance(manifests, str) and "\n" in manifests else _read(manifests)
-    objects = []
+    is_text = isinstance(manifests, str) and ("\n" in manifests or manifests.startswith("{"))
+    texts = [str(manifests)] if is_text else _read(manifests)
+    objects: list[dict[str, Any]] = []
     for text in texts:
         for document in yaml.load_all(text, Loader=yaml.CSafeLoader):
             if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):

@@ -1,0 +1,168 @@
+"""Services and EndpointSlices → a table of rules. Pure, and incremental.
+
+A rule says where a node must listen for one port of one Service and which endpoints may answer.
+What changed touches the rules of its own Service only, so the cost of a change does not grow with
+the number of Services. Source: Kubernetes, "Virtual IPs and Service Proxies".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+Object = Mapping[str, Any]
+
+SERVICE_NAME: Final = "kubernetes.io/service-name"
+_NODE_PORT_TYPES: Final = ("NodePort", "LoadBalancer")
+_AFFINITY_DEFAULT_S: Final = 10_800
+
+
+class Place(NamedTuple):
+    """Where a rule listens. ip: the ClusterIP inside pods; "" for a port of the node."""
+
+    ip: str
+    port: int
+    protocol: str
+
+
+class Endpoint(NamedTuple):
+    """Where a connection may go."""
+
+    ip: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One port of one Service on one node.
+
+    service:    "default/web";  port_name: "http", "" if the only port has no name.
+    endpoints:  sorted; empty: connections are refused.
+    affinity_s: how long a client stays with its endpoint [s]; 0: not at all.
+    """
+
+    service: str
+    port_name: str
+    place: Place
+    kind: Literal["ClusterIP", "NodePort"]
+    endpoints: tuple[Endpoint, ...]
+    affinity_s: int = 0
+
+
+def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]:
+    """Return the rules of one Service as `node` must apply them."""
+    spec, metadata = service.get("spec", {}), service["metadata"]
+    address = spec.get("clusterIP")
+    if spec.get("type") == "ExternalName" or not address:
+        return []
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    slices = list(slices)
+    rules = []
+    for port in spec.get("ports") or ():
+        port_name, protocol = port.get("name", ""), port.get("protocol", "TCP")
+        found = _candidates(slices, port_name, protocol)
+        if address != "None":
+            local_only = spec.get("internalTrafficPolicy") == "Local"
+            place = Place(address, port["port"], protocol)
+            endpoints = _choose(found, node if local_only else "")
+            affinity_s = _affinity_s(spec)
+            rules.append(Rule(name, port_name, place, "ClusterIP", endpoints, affinity_s))
+        if spec.get("type") in _NODE_PORT_TYPES and port.get("nodePort"):
+            local_only = spec.get("externalTrafficPolicy") == "Local"
+            place = Place("", port["nodePort"], protocol)
+            endpoints = _choose(found, node if local_only else "")
+            affinity_s = _affinity_s(spec)
+            rules.append(Rule(name, port_name, place, "NodePort", endpoints, affinity_s))
+    return rules
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    endpoint: Endpoint
+    node: str
+    ready: bool
+    serving: bool
+    terminating: bool
+
+
+def _candidates(slices: Sequence[Object], port_name: str, protocol: str) -> list[_Candidate]:
+    """Return the endpoints behind one port, ready or not."""
+    found = []
+    for slice_ in slices:
+        numbers = [
+            p["port"]
+            for p in slice_.get("ports") or ()
+            if (p.get("name") or "") == port_name
+            and (p.get("protocol") or "TCP") == protocol
+            and p.get("port")
+        ]
+        for endpoint in slice_.get("endpoints") or ():
+            conditions = endpoint.get("conditions") or {}
+            # An absent condition means unknown, and unknown is to be taken for ready.
+            ready = conditions.get("ready") is not False
+            terminating = conditions.get("terminating") is True
+            serving = conditions.get("serving", ready) is not False
+            node = endpoint.get("nodeName") or ""
+            for number in numbers:
+                for ip in endpoint.get("addresses") or ():
+                    place = Endpoint(ip, number)
+                    found.append(_Candidate(place, node, ready, serving, terminating))
+    return found
+
+
+def _choose(found: Sequence[_Candidate], local_to: str) -> tuple[Endpoint, ...]:
+    """Return the ready endpoints; if there are none, those that still serve while terminating."""
+    mine = [c for c in found if not local_to or c.node == local_to]
+    ready = {c.endpoint for c in mine if c.ready}
+    if not ready:
+        ready = {c.endpoint for c in mine if c.serving and c.terminating}
+    return tuple(sorted(ready))
+
+
+def _affinity_s(spec: Object) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    config = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    return int(config.get("timeoutSeconds") or _AFFINITY_DEFAULT_S)
+
+
+class RuleTable:
+    """The rules of one node, by place.
+
+    When two Services want one place, the one that came first has it, and the next gets it after
+    (the API server does not let that happen by itself).
+    """
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.rules: dict[Place, Rule] = {}
+        self._claims: dict[Place, dict[str, Rule]] = {}
+        self._places: dict[str, frozenset[Place]] = {}
+
+    def replace(
+        self, name: str, service: Object | None, slices: Iterable[Object]
+    ) -> dict[Place, Rule | None]:
+        """Recompute one Service, None if it is gone; return what changed, None where to stop.
+
+        name: "default/web".
+        """
+        rules = rules_of(service, slices, self.node) if service is not None else []
+        wanted = {rule.place: rule for rule in rules}
+        touched = self._places.pop(name, frozenset()) | wanted.keys()
+        if wanted:
+            self._places[name] = frozenset(wanted)
+        changes: dict[Place, Rule | None] = {}
+        for place in sorted(touched):
+            claims = self._claims.setdefault(place, {})
+            if place in wanted:
+                claims[name] = wanted[place]
+            else:
+                claims.pop(name, None)
+            winner = next(iter(claims.values()), None)
+            if winner != self.rules.get(place):
+                changes[place] = winner
+            if winner is None:
+                del self._claims[place]
+                self.rules.pop(place, None)
+            else:
+                self.rules[place] = winner
+        return changes

@@ -1,0 +1,138 @@
+"""The userspace data path on real loopback sockets: exact bytes, retries, half-close, refusal."""
+
+import asyncio
+import hashlib
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from kubeloop.net.balancer import Endpoint, Place
+from kubeloop.net.proxy import UserspaceProxy, connect_directly
+
+
+@dataclass
+class Rule:
+    place: Place
+    endpoints: list[Endpoint] = field(default_factory=list)
+    affinity_s: int = 0
+    service: str = "default/web"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def echo(name: bytes = b"") -> AsyncIterator[Endpoint]:
+    """Serve `name`, then everything the client sends, until the client ends its half."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(name)
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def proxying(*endpoints: Endpoint) -> AsyncIterator[tuple[UserspaceProxy, Rule]]:
+    proxy = UserspaceProxy(
+        addresses=["127.0.0.1"], connect=connect_directly(), draw=random.Random(1).random
+    )
+    rule = Rule(("", free_port(), "TCP"), list(endpoints))
+    proxy.apply({rule.place: rule})
+    await proxy.settled()
+    try:
+        yield proxy, rule
+    finally:
+        await proxy.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_000])
+async def test_bytes_are_exact_and_half_close_is_passed_on(size: int) -> None:
+    sent = random.Random(size).randbytes(size)
+    async with echo() as endpoint, proxying(endpoint) as (_, rule):
+        reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+
+        async def send() -> None:
+            writer.write(sent)
+            await writer.drain()
+            writer.write_eof()
+
+        _, received = await asyncio.gather(send(), reader.read(-1))
+        writer.close()
+    assert hashlib.sha256(received).digest() == hashlib.sha256(sent).digest()
+
+
+async def test_connections_are_spread() -> None:
+    async with echo(b"a") as a, echo(b"b") as b, proxying(a, b) as (_, rule):
+        seen = set()
+        for _ in range(40):
+            reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+            seen.add(await reader.readexactly(1))
+            writer.close()
+    assert seen == {b"a", b"b"}
+
+
+async def test_a_dead_endpoint_is_passed_over() -> None:
+    dead = ("127.0.0.1", free_port())
+    async with echo(b"x") as alive, proxying(dead, alive) as (_, rule):
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+            assert await reader.readexactly(1) == b"x"
+            writer.close()
+
+
+async def test_without_endpoints_connections_are_refused() -> None:
+    async with proxying() as (_, rule):
+        reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        writer.close()
+
+
+async def test_a_connection_outlives_its_rule_but_not_the_proxy() -> None:
+    async with echo(b"x") as endpoint, proxying(endpoint) as (proxy, rule):
+        reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+        await reader.readexactly(1)
+        proxy.apply({rule.place: None})
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", rule.place[1])
+        writer.write(b"still here")
+        assert await reader.readexactly(10) == b"still here"
+        await proxy.close()
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        writer.close()
+
+
+async def test_a_taken_port_is_told_and_retried() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        proxy = UserspaceProxy(addresses=["127.0.0.1"], connect=connect_directly(), draw=lambda: 0)
+        told: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        proxy.listen(lambda rule, address, why: told.set_result((address, why)))
+        async with echo(b"x") as endpoint:
+            proxy.apply({("", port, "TCP"): Rule(("", port, "TCP"), [endpoint])})
+            assert await told == (f"127.0.0.1:{port}", "Address already in use")
+            holder.close()
+            proxy.retry()
+            await proxy.settled()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.readexactly(1) == b"x"
+            writer.close()
+            await proxy.close()
