@@ -1,19 +1,92 @@
-"""Tables: what `kubectl get` prints, computed on the server."""
+"""Tables: what `kubectl get` prints, computed on the server.
 
-from collections.abc import Sequence
-from typing import Any
+The columns (names, types, descriptions, which are only for `-o wide`) are data: `columns.json`,
+taken from Kubernetes 1.36. The cells are the business of `printing`.
+"""
 
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from kubeloop.api.defaulting.tools import Json
+from kubeloop.api.printing import others, pods, services
 from kubeloop.api.resources import Resource
+
+Row = Callable[[Json, float], list[Any]]
+
+_ROWS: Final[Mapping[str, Row]] = {
+    "configmaps": others.config_map,
+    "endpoints": services.endpoints,
+    "events": others.event,
+    "namespaces": others.namespace,
+    "nodes": others.node,
+    "pods": pods.row,
+    "replicationcontrollers": others.replication_controller,
+    "secrets": others.secret,
+    "serviceaccounts": others.plain,
+    "services": services.service,
+    "deployments.apps": others.deployment,
+    "replicasets.apps": others.replica_set,
+    "endpointslices.discovery.k8s.io": services.endpoint_slice,
+    "leases.coordination.k8s.io": others.lease,
+}
 
 
 def table(
     resource: Resource,
-    objects: Sequence[dict[str, Any]],
+    objects: Sequence[Json],
     *,
     now_unix: float,
     revision: str,
     include_object: str = "Metadata",
-    list_meta: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the meta.k8s.io/v1 Table of `objects`."""
-    raise NotImplementedError
+    list_meta: Json | None = None,
+) -> Json:
+    """Return the meta.k8s.io/v1 Table of `objects`, wide columns included.
+
+    revision:       the list's resourceVersion, or the object's if there is only one.
+    include_object: what rides along in each row: "Metadata", "Object" or "None".
+    list_meta:      more of the list's metadata: continue, remainingItemCount.
+    """
+    render = _ROWS.get(resource.id, others.plain)
+    rows = []
+    for obj in objects:
+        row: Json = {"cells": render(obj, now_unix)}
+        if resource.id == "pods" and (conditions := pods.conditions(obj)):
+            row["conditions"] = conditions
+        row["object"] = _passenger(resource, obj, include_object)
+        rows.append(row)
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"resourceVersion": revision, **(list_meta or {})},
+        "columnDefinitions": columns(resource),
+        "rows": rows,
+    }
+
+
+def columns(resource: Resource) -> list[Json]:
+    """Return the column definitions of a kind; not to be changed."""
+    found = _columns()
+    return found.get(resource.id) or found["serviceaccounts"]
+
+
+def _passenger(resource: Resource, obj: Json, include_object: str) -> Json | None:
+    match include_object:
+        case "None":
+            return None
+        case "Object":
+            return {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": obj.get("metadata") or {},
+    }
+
+
+@cache
+def _columns() -> dict[str, list[Json]]:
+    text = files("kubeloop.api").joinpath("columns.json").read_bytes()
+    read: dict[str, list[Json]] = json.loads(text)
+    return read

@@ -1,0 +1,148 @@
+"""The rows of workloads, nodes, events and of the kinds that have little to show."""
+
+from typing import Any, Final
+
+from kubeloop.api import humanize
+from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.printing.text import NONE, containers, created, labels, name_of, selector
+
+_ROLE_PREFIX: Final = "node-role.kubernetes.io/"
+_ROLE: Final = "kubernetes.io/role"
+
+
+def replication_controller(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a ReplicationController."""
+    spec = obj.get("spec") or {}
+    return [
+        *_replicas(obj, now_unix),
+        *containers(spec.get("template")),
+        labels(spec.get("selector")),
+    ]
+
+
+def replica_set(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a ReplicaSet."""
+    spec = obj.get("spec") or {}
+    told = selector(spec.get("selector"))
+    return [*_replicas(obj, now_unix), *containers(spec.get("template")), told]
+
+
+def deployment(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a Deployment."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return [
+        name_of(obj),
+        f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
+        status.get("updatedReplicas", 0),
+        status.get("availableReplicas", 0),
+        humanize.since(created(obj), now_unix),
+        *containers(spec.get("template")),
+        selector(spec.get("selector"), empty=""),
+    ]
+
+
+def node(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a Node."""
+    status = obj.get("status") or {}
+    info = maybe(status, "nodeInfo") or {}
+    return [
+        name_of(obj),
+        _node_status(obj.get("spec") or {}, status),
+        _roles((obj.get("metadata") or {}).get("labels") or {}),
+        humanize.since(created(obj), now_unix),
+        info.get("kubeletVersion") or "",
+        _address(status, "InternalIP"),
+        _address(status, "ExternalIP"),
+        info.get("osImage") or humanize.UNKNOWN,
+        info.get("kernelVersion") or humanize.UNKNOWN,
+        info.get("containerRuntimeVersion") or humanize.UNKNOWN,
+    ]
+
+
+def namespace(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a Namespace."""
+    phase = (obj.get("status") or {}).get("phase") or ""
+    return [name_of(obj), phase, humanize.since(created(obj), now_unix)]
+
+
+def config_map(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a ConfigMap."""
+    count = len(obj.get("data") or ()) + len(obj.get("binaryData") or ())
+    return [name_of(obj), count, humanize.since(created(obj), now_unix)]
+
+
+def secret(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a Secret."""
+    count = len(obj.get("data") or ())
+    return [name_of(obj), obj.get("type") or "", count, humanize.since(created(obj), now_unix)]
+
+
+def lease(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a Lease."""
+    holder = (obj.get("spec") or {}).get("holderIdentity") or ""
+    return [name_of(obj), holder, humanize.since(created(obj), now_unix)]
+
+
+def plain(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a kind that has only a name and an age."""
+    return [name_of(obj), humanize.since(created(obj), now_unix)]
+
+
+def event(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of an Event, of the old shape (counts) or the new (series)."""
+    about, series = maybe(obj, "involvedObject") or {}, maybe(obj, "series")
+    first = obj.get("firstTimestamp") or obj.get("eventTime")
+    last, count = obj.get("lastTimestamp") or first, obj.get("count") or 1
+    if series is not None:
+        last, count = series.get("lastObservedTime"), series.get("count", 0)
+    kind = str(about.get("kind") or "").lower()
+    return [
+        humanize.since(last, now_unix),
+        obj.get("type") or "",
+        obj.get("reason") or "",
+        f"{kind}/{about['name']}" if about.get("name") else kind,
+        about.get("fieldPath") or "",
+        _source(obj),
+        str(obj.get("message") or "").strip(),
+        humanize.since(first, now_unix),
+        count,
+        name_of(obj),
+    ]
+
+
+def _replicas(obj: Json, now_unix: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return [
+        name_of(obj),
+        spec.get("replicas", 0),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        humanize.since(created(obj), now_unix),
+    ]
+
+
+def _node_status(spec: Json, status: Json) -> str:
+    ready = [c.get("status") for c in items(status, "conditions") if c.get("type") == "Ready"]
+    if not ready:
+        word = "Unknown"
+    else:
+        word = "Ready" if ready[-1] == "True" else "NotReady"
+    return f"{word},SchedulingDisabled" if spec.get("unschedulable") else word
+
+
+def _roles(node_labels: dict[str, str]) -> str:
+    roles = {key.removeprefix(_ROLE_PREFIX) for key in node_labels if key.startswith(_ROLE_PREFIX)}
+    roles.add(node_labels.get(_ROLE, ""))
+    return ",".join(sorted(roles - {""})) or NONE
+
+
+def _address(status: Json, kind: str) -> str:
+    found = (a.get("address") for a in items(status, "addresses") if a.get("type") == kind)
+    return next(found, None) or NONE
+
+
+def _source(obj: Json) -> str:
+    source = maybe(obj, "source") or {}
+    component = source.get("component") or obj.get("reportingComponent") or ""
+    host = source.get("host") or obj.get("reportingInstance") or ""
+    return f"{component}, {host}" if host else component
