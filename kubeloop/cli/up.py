@@ -1,0 +1,154 @@
+"""`kubeloop up`: start a cluster in the foreground; Ctrl-C stops it and all it started."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kubeloop.cli.state import (
+    Record,
+    cluster_directory,
+    forget,
+    image_directory,
+    running,
+    write_record,
+)
+
+
+@click.command("up")
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 200))
+@click.option("--name", default="kubeloop", show_default=True, help="Name of the cluster.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep everything here; without it the cluster is gone when it stops.",
+)
+@click.option(
+    "--port", default=0, type=click.IntRange(0, 65535), help="Port of the API; 0: a free one."
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the kubeconfig.",
+)
+@click.option(
+    "--merge-kubeconfig",
+    is_flag=True,
+    help="Also add the cluster to your own kubeconfig ($KUBECONFIG or ~/.kube/config).",
+)
+@click.option(
+    "--registry",
+    default="",
+    metavar="URL",
+    help="Pull images from this registry instead of the embedded one.",
+)
+@click.option(
+    "--runtime",
+    default="process",
+    show_default=True,
+    type=click.Choice(["process", "simulated"]),
+    help="What pods are made of.",
+)
+def command(
+    nodes: int,
+    name: str,
+    data_dir: Path | None,
+    port: int,
+    kubeconfig: Path | None,
+    merge_kubeconfig: bool,
+    registry: str,
+    runtime: str,
+) -> None:
+    """Start a cluster; it runs until Ctrl-C."""
+    record = running(name)
+    if record is not None:
+        raise click.ClickException(
+            f"cluster {name!r} runs already (process {record.pid}); stop it with: "
+            f"kubeloop down --name {name}, or choose another --name"
+        )
+    options = {
+        "nodes": nodes,
+        "name": name,
+        "rest": True,
+        "tls": True,
+        "port": port,
+        "data_dir": data_dir,
+        "registry": registry,
+        "runtime": runtime,
+        "image_dir": image_directory(),
+    }
+    path = kubeconfig or cluster_directory(name) / "kubeconfig"
+    asyncio.run(serve(options, path.absolute(), merge=merge_kubeconfig))
+
+
+async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> None:
+    """Run a cluster until SIGINT or SIGTERM arrives."""
+    from kubeloop.cluster import Cluster, StartFailed
+
+    stopped = stop_requested()
+    try:
+        async with Cluster(**options) as cluster:
+            write_kubeconfig(cluster.config_yaml(), kubeconfig)
+            if merge:
+                merged = cluster.merge_kubeconfig()
+                click.echo(f"added context {cluster.context} to {merged}")
+            write_record(record_of(cluster, kubeconfig))
+            try:
+                click.echo(usage(cluster, kubeconfig))
+                await stopped.wait()
+            finally:
+                forget(cluster.name)
+                if merge:
+                    cluster.unmerge_kubeconfig()
+    except StartFailed as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"cluster {options['name']} stopped")
+
+
+def stop_requested() -> asyncio.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def write_kubeconfig(text: str, path: Path) -> None:
+    """Write a kubeconfig that only its owner may read: it holds the token."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    with suppress(FileNotFoundError):
+        beside.unlink()
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+def record_of(cluster: Any, kubeconfig: Path) -> Record:
+    """Return what other commands need to know of a running cluster."""
+    return Record(
+        name=cluster.name,
+        pid=os.getpid(),
+        url=cluster.url,
+        kubeconfig=str(kubeconfig),
+        data_dir=str(cluster.data_dir or ""),
+        nodes=cluster.node_count,
+        proxy_mode=cluster.proxy_mode,
+        runtime=cluster.runtime_name,
+    )
+
+
+def usage(cluster: Any, kubeconfig: Path) -> str:
+    """Return what a user needs to know next."""
+    name = "" if cluster.name == "kubeloop" else f"KUBELOOP_NAME={cluster.name} "
+    return (
+        f"cluster {cluster.name} is up: {cluster.node_count} nodes, {cluster.url}\n\n"
+        f"  {name}kubeloop kubectl get nodes\n"
+        f"  export KUBECONFIG={kubeconfig}\n\n"
+        "Ctrl-C stops it and everything it started."
+    )
