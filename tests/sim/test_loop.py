@@ -1,0 +1,200 @@
+"""Virtual time: exact, ordered, repeatable; and a program that cannot go on says so."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubeloop import sim
+from kubeloop.sim.loop import EPOCH, Deadlock, Livelock, SimLoop, Unsimulated
+
+
+def test_time_passes_only_by_waiting(simulate: Callable[..., Any]) -> None:
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        await asyncio.sleep(86_400)
+        return loop.time(), loop.wall()
+
+    begun = time.monotonic()
+    assert simulate(main) == (86_400, EPOCH + 86_400)
+    assert time.monotonic() - begun < 5
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_timers_go_off_by_time_then_by_age(delays: list[int]) -> None:
+    async def main() -> list[tuple[int, int]]:
+        loop, seen = asyncio.get_running_loop(), list[tuple[int, int]]()
+        for n, delay in enumerate(delays):
+            loop.call_later(delay, seen.append, (delay, n))
+        await asyncio.sleep(6)
+        return seen
+
+    assert sim.run(main) == sorted((delay, n) for n, delay in enumerate(delays))
+
+
+@given(st.sets(st.integers(0, 400)))
+def test_cancelled_timers_never_go_off(cancelled: set[int]) -> None:
+    async def main() -> list[int]:
+        loop, seen = asyncio.get_running_loop(), list[int]()
+        timers = [loop.call_later(1 + n % 3, seen.append, n) for n in range(400)]
+        for n in sorted(cancelled - {400}):
+            timers[n].cancel()
+        await asyncio.sleep(5)
+        return sorted(seen)
+
+    assert sim.run(main) == [n for n in range(400) if n not in cancelled]
+
+
+async def _racers() -> list[str]:
+    seen: list[str] = []
+
+    async def racer(name: str) -> None:
+        for lap in range(3):
+            await asyncio.sleep(0)
+            seen.append(f"{name}{lap}")
+
+    async with asyncio.TaskGroup() as group:
+        for name in "abcd":
+            group.create_task(racer(name))
+    return seen
+
+
+def test_fifo_is_asyncios_own_order() -> None:
+    assert sim.run(_racers, seed=1) == asyncio.run(_racers())
+
+
+def test_random_order_is_decided_by_the_seed() -> None:
+    histories = {seed: sim.run(_racers, seed=seed, policy="random") for seed in range(20)}
+    assert len({tuple(history) for history in histories.values()}) > 10
+    for seed, history in histories.items():
+        assert sim.run(_racers, seed=seed, policy="random") == history
+        for name in "abcd":
+            assert [step for step in history if step[0] == name] == [f"{name}{n}" for n in range(3)]
+
+
+def test_random_order_keeps_that_of_plain_callbacks() -> None:
+    async def main() -> list[int]:
+        seen: list[int] = []
+        for n in range(20):
+            asyncio.get_running_loop().call_soon(seen.append, n)
+        await asyncio.sleep(1)
+        return seen
+
+    assert sim.run(main, seed=3, policy="random") == list(range(20))
+
+
+def test_same_seed_same_history_whatever_the_hash_seed() -> None:
+    program = (
+        "import asyncio\n"
+        "from kubeloop import sim\n"
+        "from tests.sim.test_loop import _racers\n"
+        "print(sim.run(_racers, seed=5, policy='random'))\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": hashed, "PYTHONPATH": "."},
+            capture_output=True, check=True,
+        ).stdout
+        for hashed in ("0", "1")
+    }  # fmt: skip
+    assert len(outputs) == 1
+
+
+def test_task_names_are_counted_per_simulation() -> None:
+    async def main() -> list[str]:
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(2)]
+        await asyncio.gather(*tasks)
+        return [task.get_name() for task in tasks]
+
+    assert sim.run(main) == sim.run(main) == ["task-2", "task-3"]
+
+
+def test_a_deadlock_is_named(simulate: Callable[..., Any]) -> None:
+    async def main() -> None:
+        sleeper = asyncio.create_task(asyncio.Event().wait(), name="the-sleeper")
+        await asyncio.sleep(3)
+        assert not sleeper.done()
+        await asyncio.Event().wait()
+
+    with pytest.raises(Deadlock, match="the-sleeper") as caught:
+        simulate(main, seed=9)
+    assert "3.000000 s (seed 9)" in str(caught.value)
+    assert any("seed=9" in note for note in caught.value.__notes__)
+
+
+def test_a_livelock_is_named(simulate: Callable[..., Any]) -> None:
+    async def spin() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(Livelock, match="task spinner"):
+        simulate(lambda: _named(spin(), "spinner"), steps_max=20_000)
+
+
+async def _named(work: Any, name: str) -> None:
+    await asyncio.get_running_loop().create_task(work, name=name)
+
+
+def test_leftovers_are_cancelled_in_order_of_name() -> None:
+    ended: list[str] = []
+
+    async def leftover(name: str) -> None:
+        try:
+            await asyncio.sleep(1e9)
+        finally:
+            ended.append(name)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(leftover(name), name=name) for name in ("b", "c", "a")]
+        await asyncio.wait(tasks, timeout=1)
+
+    sim.run(main)
+    assert ended == ["a", "b", "c"]
+
+
+def test_the_error_of_main_is_raised() -> None:
+    async def main() -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        sim.run(main)
+
+
+def test_an_executor_runs_inline() -> None:
+    async def main() -> int:
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.get_running_loop().run_in_executor(None, lambda: 1 // 0)
+        return await asyncio.to_thread(sum, (1, 2))
+
+    assert sim.run(main) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "attempt"),
+    [
+        ("subprocess_exec", lambda loop: asyncio.create_subprocess_exec("true")),
+        ("add_reader", lambda loop: loop.add_reader(0, print)),
+        ("add_signal_handler", lambda loop: loop.add_signal_handler(2, print)),
+        ("create_server", lambda loop: asyncio.start_server(print, sock=socket.socket())),
+        ("create_datagram_endpoint", lambda loop: loop.create_datagram_endpoint(print)),
+        ("create_unix_server", lambda loop: loop.create_unix_server(print, "/nowhere")),
+    ],
+)
+def test_leaving_the_simulation_fails_by_name(name: str, attempt: Callable[[Any], Any]) -> None:
+    async def main() -> None:
+        with contextlib.ExitStack() as cleanup, pytest.raises(Unsimulated, match=name) as caught:
+            result = attempt(asyncio.get_running_loop())
+            cleanup.callback(getattr(result, "close", lambda: None))
+            await result
+        assert "no real I/O" in str(caught.value)
+
+    sim.run(main)
