@@ -1,0 +1,67 @@
+"""What the endpoint needs of a cluster: stated here, implemented by whoever serves one."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.store.watch import Hub
+
+
+class Backend(Protocol):
+    """A cluster, as the REST endpoint sees it."""
+
+    hub: Hub
+
+    async def ask(self, request: Request) -> Outcome:
+        """Have the API server handle a request; a refusal is an outcome with a v1.Status."""
+
+    def revision(self) -> int:
+        """Return the newest durable revision."""
+
+    def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool, follow: bool
+    ) -> AsyncIterator[tuple[float, bytes]]:
+        """Yield (seconds since 1970, line without its newline) of a container's log, oldest first.
+
+        follow: go on with what is written until the container ends.
+        Raises: ApiError, before the first line, if there is no such log.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where the server's certificate and key are, in PEM; and the authority that signed it."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The Kubernetes version the endpoint speaks; shown by `kubectl version`."""
+
+    major: str = "1"
+    minor: str = "37"
+    git_version: str = "v1.37.0"
+
+    def document(self) -> dict[str, str]:
+        """Return what /version says."""
+        minor_before = str(int(self.minor) - 1)
+        return {
+            "major": self.major,
+            "minor": self.minor,
+            "emulationMajor": self.major,
+            "emulationMinor": self.minor,
+            "minCompatibilityMajor": self.major,
+            "minCompatibilityMinor": minor_before,
+            "gitVersion": f"{self.git_version}+kubeloop",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "python",
+            "platform": "linux/amd64",
+        }
