@@ -153,12 +153,17 @@ def carry_over(old: Object, new: Object) -> None:
     if spec.get("type") not in _PORT_TYPES:
         _drop_ports(was, spec)
         return
-    known = {(p.get("protocol"), p["port"]): p.get("nodePort") for p in was.get("ports", [])}
+    known = {_served(p): p.get("nodePort") for p in was.get("ports", [])}
     used = {p.get("nodePort") for p in spec.get("ports", [])}
     for port in spec.get("ports", []):
-        number = known.get((port.get("protocol"), port["port"]))
+        number = known.get(_served(port))
         if number and not port.get("nodePort") and number not in used:
             port["nodePort"] = number
+
+
+def _served(port: dict[str, Any]) -> tuple[str, Any]:
+    """Return what makes a port of a Service the same one in two versions of it."""
+    return port.get("protocol") or "TCP", port.get("port")
 
 
 def _drop_ports(was: dict[str, Any], spec: dict[str, Any]) -> None:

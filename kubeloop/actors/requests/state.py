@@ -10,11 +10,12 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.api.calls import Request
-from kubeloop.api.errors import AlreadyExists, ApiError, Conflict, ServiceUnavailable
+from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import Cause, key_of, prefix_of
-from kubeloop.store.store import Store, StoreFailed, StoreFull, Write
+from kubeloop.store.history import CompareFailed, Write
+from kubeloop.store.store import Store, StoreFailed, StoreFull
 
 _NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's rand.String: no words.
 _SUFFIX_LENGTH: Final = 5
@@ -25,8 +26,12 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an administrator may set of the API server; the defaults are Kubernetes' own."""
+    """What an administrator may set of the API server; the defaults are Kubernetes' own.
 
+    pod_cidr: where pods live; a loopback one makes loopback endpoints legitimate.
+    """
+
+    pod_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/12"
     node_ports: tuple[int, int] = (30000, 32767)
     event_ttl_s: float = 3600.0
@@ -106,7 +111,7 @@ class State:
             self.store.commit(writes, cause)
         except (StoreFailed, StoreFull) as error:
             raise ServiceUnavailable(f"the store takes no writes: {error}") from error
-        except ApiError:
+        except CompareFailed:
             raise Conflict.modified(resource.id, name) from None
 
 
