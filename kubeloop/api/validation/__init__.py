@@ -2,33 +2,114 @@
 
 Rules are functions that append to a list of problems, in Kubernetes' order and words. They see
 objects whose defaults are filled in and whose types are right: decoding has refused the rest.
+
+A change is judged as Kubernetes does it: first the metadata, then all that is asked of a new
+object, then what may not differ from the old one. Some rules therefore speak twice; the causes
+keep both, the message of the Status says each text once.
 """
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from kubeloop.api.defaulting.tools import Json, child
 from kubeloop.api.errors import Cause
 from kubeloop.api.resources import Resource
-from kubeloop.api.validation import metadata
+from kubeloop.api.validation import metadata, others, pods, services, workloads
 from kubeloop.api.validation.problems import Problems
 
 __all__ = ["validate_create", "validate_status_update", "validate_update"]
 
+Rule = Callable[[Problems, Json], None]
+Comparison = Callable[[Problems, Json, Json], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What is asked of one kind.
+
+    whole:  holds of any object, new or changed.
+    change: what a change may not do, told before `whole`;  last: told after it.
+    new:    holds of a new object only.
+    status: holds of any status;  status_change: what a change of status may not do.
+    fixed:  no change without a resourceVersion.
+    """
+
+    whole: Rule | None = None
+    change: Comparison | None = None
+    last: Comparison | None = None
+    new: Rule | None = None
+    status: Rule | None = None
+    status_change: Comparison | None = None
+    fixed: bool = False
+
+
+_RULES: Final[Mapping[str, _Rules]] = {
+    "configmaps": _Rules(others.config_map, others.config_map_update),
+    "deployments.apps": _Rules(
+        workloads.deployment, last=workloads.same_selector, status=workloads.status
+    ),
+    "endpoints": _Rules(services.endpoints),
+    "endpointslices.discovery.k8s.io": _Rules(
+        services.endpoint_slice, services.endpoint_slice_update
+    ),
+    "events": _Rules(others.event),
+    "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),
+    "namespaces": _Rules(others.namespace, status=others.namespace_status),
+    "nodes": _Rules(others.node, others.node_update),
+    "pods": _Rules(
+        pods.pod, last=pods.on_update, new=pods.on_create, status_change=pods.on_status_update
+    ),
+    "replicasets.apps": _Rules(
+        workloads.replica_set, last=workloads.same_selector, status=workloads.status
+    ),
+    "replicationcontrollers": _Rules(workloads.replication_controller, status=workloads.status),
+    "secrets": _Rules(others.secret, others.secret_update),
+    "serviceaccounts": _Rules(),
+    "services": _Rules(services.service, services.service_update, services.service_status),
+}
+
 
 def validate_create(resource: Resource, obj: Json) -> list[Cause]:
     """Return what is wrong with a new object; [] if nothing is."""
-    problems = Problems()
+    problems, rules = Problems(), _RULES.get(resource.id, _Rules())
     metadata.on_create(problems, resource, child(obj, "metadata"))
+    if rules.whole:
+        rules.whole(problems, obj)
+    if rules.new:
+        rules.new(problems, obj)
     return problems
 
 
 def validate_update(resource: Resource, obj: Json, old: Json) -> list[Cause]:
     """Return what is wrong with turning `old` into `obj`; [] if nothing is."""
-    problems = Problems()
-    metadata.on_update(problems, child(obj, "metadata"), child(old, "metadata"))
+    problems, rules = Problems(), _RULES.get(resource.id, _Rules())
+    if rules.fixed and not child(obj, "metadata").get("resourceVersion"):
+        problems.invalid("metadata.resourceVersion", 0, "must be specified for an update")
+        return problems
+    _metadata_change(problems, obj, old)
+    if rules.change:
+        rules.change(problems, obj, old)
+    if rules.whole:
+        rules.whole(problems, obj)
+    if rules.last:
+        rules.last(problems, obj, old)
     return problems
 
 
 def validate_status_update(resource: Resource, obj: Json, old: Json) -> list[Cause]:
     """Return what is wrong with a new status; [] if nothing is."""
-    problems = Problems()
-    metadata.on_update(problems, child(obj, "metadata"), child(old, "metadata"))
+    problems, rules = Problems(), _RULES.get(resource.id, _Rules())
+    _metadata_change(problems, obj, old)
+    if rules.status:
+        rules.status(problems, obj)
+    if rules.status_change:
+        rules.status_change(problems, obj, old)
     return problems
+
+
+def _metadata_change(problems: Problems, obj: Json, old: Json) -> None:
+    """Check the metadata twice, as the registry and then the kind itself do."""
+    new, was = child(obj, "metadata"), child(old, "metadata")
+    metadata.on_update(problems, new, was)
+    metadata.on_update(problems, new, was)

@@ -14,12 +14,15 @@ from kubeloop.api.validation.problems import Problems, quote
 ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 
 _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
+    "Event": names.path_segment,
     "Namespace": names.dns1123_label,
     "Service": names.dns1035_label,
 }
 _OWNER_KEYS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 _ORPHAN: Final = "orphan"
 _FOREGROUND: Final = "foregroundDeletion"
+STANDARD_FINALIZERS: Final = ("kubernetes", _ORPHAN, _FOREGROUND)
+NOT_A_FINALIZER: Final = "name is neither a standard finalizer name nor is it fully qualified"
 
 
 def name_check(kind: str) -> names.Check:
@@ -41,6 +44,7 @@ def on_create(problems: Problems, resource: Resource, meta: Json) -> None:
     problems.not_negative("metadata.generation", meta.get("generation"))
     _common(problems, meta)
     finalizers(problems, "metadata.finalizers", meta.get("finalizers") or ())
+    _standard_finalizers(problems, meta)
 
 
 def on_update(problems: Problems, meta: Json, old: Json) -> None:
@@ -62,6 +66,7 @@ def on_update(problems: Problems, meta: Json, old: Json) -> None:
     for key in ("deletionTimestamp", "deletionGracePeriodSeconds"):
         problems.immutable(f"metadata.{key}", meta.get(key), old.get(key))
     _common(problems, meta)
+    _standard_finalizers(problems, meta)
 
 
 def labels(problems: Problems, field: str, values: Mapping[str, Any] | None) -> None:
@@ -89,6 +94,12 @@ def finalizers(problems: Problems, field: str, values: Sequence[str]) -> None:
     if _ORPHAN in values and _FOREGROUND in values:
         detail = f"finalizer {_ORPHAN} and {_FOREGROUND} cannot be both set"
         problems.invalid(field, list(values), detail)
+
+
+def _standard_finalizers(problems: Problems, meta: Json) -> None:
+    for number, name in enumerate(meta.get("finalizers") or ()):
+        if "/" not in name and name not in STANDARD_FINALIZERS:
+            problems.invalid(f"metadata.finalizers[{number}]", name, NOT_A_FINALIZER)
 
 
 def _namespace(problems: Problems, resource: Resource, namespace: str) -> None:

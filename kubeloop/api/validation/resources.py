@@ -1,0 +1,104 @@
+"""Rules of resource requirements: known names, no negative amounts, requests within limits."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Final
+
+from kubeloop.api import names, quantities
+from kubeloop.api.defaulting.tools import Json, maybe
+from kubeloop.api.validation.problems import NOT_NEGATIVE, Problems
+
+_CONTAINER: Final = ("cpu", "memory", "ephemeral-storage")
+_OTHER: Final = ("pods", "services", "storage", "secrets", "configmaps", "resourcequotas")
+_INTEGERS: Final = ("pods", "services", "secrets", "configmaps", "resourcequotas")
+_HUGE: Final = "hugepages-"
+_NATIVE: Final = "kubernetes.io/"
+
+
+def requirements(problems: Problems, field: str, resources: Json | None) -> None:
+    """Check the limits and requests of a container."""
+    limits, requests = maybe(resources, "limits") or {}, maybe(resources, "requests") or {}
+    for name in sorted(limits):
+        _named_amount(problems, f"{field}.limits[{name}]", name, limits[name])
+    for name in sorted(requests):
+        _named_amount(problems, f"{field}.requests[{name}]", name, requests[name])
+        asked, limit = _number(requests[name]), _number(limits.get(name))
+        if name in limits and asked is not None and limit is not None:
+            shown, bound = str(requests[name]), limits[name]
+            if asked != limit and not _may_overcommit(name):
+                detail = f"must be equal to {name} limit of {bound}"
+                problems.invalid(f"{field}.requests", shown, detail)
+            elif asked > limit:
+                detail = f"must be less than or equal to {name} limit of {bound}"
+                problems.invalid(f"{field}.requests", shown, detail)
+        elif name not in limits and not _may_overcommit(name):
+            detail = "Limit must be set for non overcommitable resources"
+            problems.required(f"{field}.limits", detail)
+    used = {*limits, *requests}
+    if any(name.startswith(_HUGE) for name in used) and not used & {"cpu", "memory"}:
+        problems.forbidden(field, "HugePages require cpu or memory")
+
+
+def amounts(problems: Problems, field: str, given: Mapping[str, Any] | None) -> None:
+    """Check the amounts of a node's resource list."""
+    for name in sorted(given or {}):
+        at = f"{field}[{name}]"
+        if not _name(problems, at, name):
+            _amount(problems, at, name, (given or {})[name])
+
+
+def _named_amount(problems: Problems, field: str, name: str, text: Any) -> None:
+    wrong = _name(problems, field, name)
+    if "/" not in name:
+        foreign = not wrong and name not in _CONTAINER and not name.startswith(_HUGE)
+        if foreign or wrong == "unknown":
+            problems.invalid(field, name, "must be a standard resource for containers")
+    elif not wrong and _NATIVE not in name and not _is_extended(name):
+        problems.invalid(field, name, "doesn't follow extended resource name standard")
+    _amount(problems, field, name, text)
+
+
+def _name(problems: Problems, field: str, name: str) -> str:
+    """Check the name of any resource; return what kind of wrong it is, "" if it is fine."""
+    if wrong := names.qualified_name(name):
+        problems.invalid_each(field, name, wrong)
+        return "malformed"
+    known = (*_CONTAINER, *_OTHER)
+    if (
+        "/" not in name
+        and name not in known
+        and not name.startswith((_HUGE, "requests.", "limits."))
+    ):
+        problems.invalid(field, name, "must be a standard resource type or fully qualified")
+        return "unknown"
+    return ""
+
+
+def _amount(problems: Problems, field: str, name: str, text: Any) -> None:
+    number = _number(text)
+    if number is None:
+        problems.invalid(field, text, quantities.WRONG_FORMAT)
+        return
+    if number < 0:
+        problems.invalid(field, str(text), NOT_NEGATIVE)
+    if number.denominator != 1 and (name in _INTEGERS or _is_extended(name)):
+        problems.invalid(field, str(text), "must be an integer")
+
+
+def _number(text: Any) -> Fraction | None:
+    if not isinstance(text, str | int | float):
+        return None
+    try:
+        return quantities.parse(text)
+    except ValueError:
+        return None
+
+
+def _may_overcommit(name: str) -> bool:
+    return ("/" not in name or _NATIVE in name) and not name.startswith(_HUGE)
+
+
+def _is_extended(name: str) -> bool:
+    if "/" not in name or _NATIVE in name or name.startswith("requests."):
+        return False
+    return not names.qualified_name(f"requests.{name}")
