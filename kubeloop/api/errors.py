@@ -183,6 +183,7 @@ class Invalid(ApiError):
     def __init__(self, kind: str, name: str, causes: Sequence[Cause], *, group: str = "") -> None:
         assert causes, "an object is invalid for a reason"
         texts = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
+        texts = list(dict.fromkeys(texts))  # What two rules say is said once.
         told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
         qualified = f"{kind}.{group}" if group else kind
         details: dict[str, Any] = {"name": name} if name else {}

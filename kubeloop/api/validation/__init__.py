@@ -66,7 +66,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "replicationcontrollers": _Rules(workloads.replication_controller, status=workloads.status),
     "secrets": _Rules(others.secret, others.secret_update),
     "serviceaccounts": _Rules(),
-    "services": _Rules(services.service, services.service_update, services.service_status),
+    "services": _Rules(services.service, services.service_update, status=services.service_status),
 }
 
 
