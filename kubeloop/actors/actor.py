@@ -75,7 +75,7 @@ class Inbox:
         self.capacity = capacity
         self.envelopes: deque[Envelope[Any]] = deque()
         self.wake: Callable[[], None] = _nobody
-        self.waiting: list[Callable[[], None]] = []
+        self.waiting: dict[Callable[[], None], None] = {}
 
     def put(self, envelope: Envelope[Any], /) -> None:
         """Append, and wake the actor. Raises: MailboxFull."""
@@ -102,13 +102,13 @@ class Inbox:
         return self.capacity - len(self.envelopes)
 
     def when_drained(self, call: Callable[[], None]) -> None:
-        """Call once when at most half of the capacity is in use."""
-        self.waiting.append(call)
+        """Call once when at most half of the capacity is in use, however often it is asked for."""
+        self.waiting[call] = None
 
     def drained(self) -> None:
         """Tell those who wait for room, if there is room again."""
         if self.waiting and len(self.envelopes) <= self.capacity // 2:
-            waiting, self.waiting = self.waiting, []
+            waiting, self.waiting = self.waiting, {}
             for call in waiting:
                 call()
 
@@ -153,7 +153,10 @@ class AsyncActor(pykka.Actor):
     # What subclasses use.
 
     def send(self, name: str, message: bytes) -> None:
-        """Tell the actor called `name`; if its mailbox is full, keep the order and wait."""
+        """Tell the actor called `name`; if its mailbox is full, keep the order and wait.
+
+        Not for telling oneself: a full mailbox of one's own would never drain.
+        """
         self._outbox.append((name, message))
         self._flush()
 
@@ -233,8 +236,10 @@ class AsyncActor(pykka.Actor):
 
     def _fail(self, error: Exception) -> None:
         if not self.actor_stopped.is_set():
-            self.finish()
-            self.scene.crashed(self, error)
+            try:
+                self.finish()
+            finally:  # An on_stop that fails too must not keep it from being restarted.
+                self.scene.crashed(self, error)
 
     def finish(self) -> None:
         """End at once: timers and tasks are cancelled, later messages go nowhere."""

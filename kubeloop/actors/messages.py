@@ -106,6 +106,7 @@ _TYPES: Final[dict[int, type[Message]]] = {
 def decode(frame: bytes) -> Message:
     """Return the message in `frame`. Raises: ValueError if it is none of ours."""
     content = msgpack.unpackb(frame)
-    if not isinstance(content, list) or not content or content[0] not in _TYPES:
+    type_ = content[0] if isinstance(content, list) and content else None
+    if not isinstance(type_, int) or type_ not in _TYPES:
         raise ValueError(f"not a message: {frame[:40]!r}")
-    return _TYPES[content[0]](*content[1:])
+    return _TYPES[type_](*content[1:])

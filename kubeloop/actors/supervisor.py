@@ -44,16 +44,25 @@ class Supervisor:
         self._factories: dict[str, Factory] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._actors: dict[str, AsyncActor] = {}
+        self._asked: dict[str, dict[AsyncFuture, None]] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         self._timers: dict[str, Timer] = {}
         self._stopping = False
 
     def start(self, name: str, factory: Factory) -> None:
-        """Start the actor `factory(self, name)`; `name` must be free."""
+        """Start the actor `factory(self, name)`; `name` must be free.
+
+        Raises: what the factory raises; what `on_start` raises is a crash like any other.
+        """
         assert name not in self._factories, f"{name} is started already"
         self._factories[name] = factory
         self._inboxes[name] = Inbox()
-        self._launch(name)
+        self._asked[name] = {}
+        try:
+            self._launch(name)
+        except BaseException:  # The factory failed: to whoever called it belongs the name again.
+            self.stop(name)
+            raise
 
     def inbox(self, name: str) -> Inbox | None:
         return self._inboxes.get(name)
@@ -71,10 +80,19 @@ class Supervisor:
         self._mailbox(name).put(Envelope(message))
 
     async def ask(self, name: str, message: bytes) -> Any:
-        """Send from outside any actor and return the answer. Raises: NoSuchActor, MailboxFull."""
+        """Send from outside any actor and return the answer.
+
+        Raises: NoSuchActor (also if it is stopped before it answers), MailboxFull, what the turn
+        raised.
+        """
         answer = AsyncFuture()
         self._mailbox(name).put(Envelope(message, reply_to=answer))
-        return await cast("Awaitable[Any]", answer)
+        asked = self._asked[name]
+        asked[answer] = None
+        try:
+            return await cast("Awaitable[Any]", answer)
+        finally:
+            del asked[answer]
 
     def crash(self, name: str, error: Exception) -> None:
         """Make the actor called `name` fail now, as if its turn had raised `error`."""
@@ -87,15 +105,23 @@ class Supervisor:
         if self._actors.get(name) is not actor:
             return
         del self._actors[name]
-        if self._stopping or name not in self._factories:
-            return
+        if not self._stopping and name in self._factories:
+            self._restart(name, error)
+
+    def _restart(self, name: str, error: Exception) -> None:
         count, last = self._failures.get(name, (0, 0.0))
         count = 1 if self.world.now() - last > QUIET_S else count + 1
         self._failures[name] = (count, self.world.now())
         self.restarts[name] = self.restarts.get(name, 0) + 1
         pause_s = backoff_s(count)
         logger.warning("%s failed; restart in %.2f s", name, pause_s, exc_info=error)
-        self._timers[name] = self.world.later(pause_s, lambda: self._launch(name))
+        self._timers[name] = self.world.later(pause_s, lambda: self._relaunch(name))
+
+    def _relaunch(self, name: str) -> None:
+        try:
+            self._launch(name)
+        except Exception as error:  # noqa: BLE001 - a factory may fail in any way, like a turn.
+            self._restart(name, error)
 
     def stop(self, name: str) -> None:
         """Stop one actor for good; its name is free again."""
@@ -105,7 +131,7 @@ class Supervisor:
         actor = self._actors.pop(name, None)
         if actor is not None:
             actor.finish()
-        self._refuse(self._inboxes.pop(name))
+        self._refuse(name)
 
     def stop_all(self) -> None:
         """Stop every actor, the last started first."""
@@ -128,11 +154,11 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - a start may fail in any way, like a turn.
             actor._fail(error)
 
-    @staticmethod
-    def _refuse(inbox: Inbox) -> None:
-        """Answer those who still wait for an actor that is gone."""
-        while not inbox.empty():
-            envelope = inbox.get()
-            if envelope.reply_to is not None:
-                gone = NoSuchActor("the actor has stopped")
-                envelope.reply_to.set_exception((NoSuchActor, gone, gone.__traceback__))
+    def _refuse(self, name: str) -> None:
+        """Answer those who still wait for an actor that is gone, and let blocked senders go on."""
+        inbox = self._inboxes.pop(name)
+        inbox.envelopes.clear()
+        inbox.drained()
+        gone = NoSuchActor(f"{name} has stopped")
+        for answer in tuple(self._asked.pop(name)):
+            answer.set_exception((NoSuchActor, gone, gone.__traceback__))
