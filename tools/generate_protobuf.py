@@ -7,7 +7,7 @@ files of Kubernetes' API define them. Run it again when the table of resources g
 
 The numbers do not tell one thing: what a zero on the wire means. Go writes every field that is no
 pointer, set or not, and leaves it out of JSON if it is zero and marked `omitempty`. So a zero is
-kept only for what is a pointer, or always shown: these are listed here (KEPT), from Kubernetes'
+kept only for what is a pointer, or always shown: these are listed here, from Kubernetes'
 types.
 """
 
@@ -39,8 +39,7 @@ SCALARS: Final = ("string", "bytes", "bool", "int32", "int64")
 SINGLE, REPEATED, MAP, INLINE, KEEP = 0, 1, 2, 3, 4
 
 # Numbers and booleans whose zero says something, by the name of the field if that is enough.
-KEPT: Final = frozenset(
-    """
+KEPT_NUMBERS: Final = """
     automountServiceAccountToken blockOwnerDeletion collisionCount controller
     deletionGracePeriodSeconds defaultMode defaultUser gracePeriodSeconds immutable mode optional
     orphanDependents ignoreStoreReadErrorWithClusterBreakingPotential progressDeadlineSeconds
@@ -56,16 +55,13 @@ KEPT: Final = frozenset(
     PodSpec.priority EvictionResponder.priority ClientIPConfig.timeoutSeconds
     AzureDiskVolumeSource.readOnly FCVolumeSource.lun ISCSIVolumeSource.lun
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
-    """.split()
-)
-KEPT_STRINGS: Final = frozenset(
-    """
+"""
+KEPT_STRINGS: Final = """
     LeaseSpec.holderIdentity LeaseSpec.preferredHolder LeaseSpec.strategy
     PersistentVolumeClaimSpec.storageClassName PersistentVolumeClaimSpec.volumeAttributesClassName
     Event.reportingComponent Event.reportingInstance
     discovery.v1.EndpointPort.name discovery.v1.EndpointPort.appProtocol
-    """.split()
-)
+"""
 
 
 def main() -> None:
@@ -132,7 +128,7 @@ def is_kept(message: str, name: str, type_: str) -> bool:
     """Tell whether a zero of this field is shown."""
     if type_ not in SCALARS:
         return False
-    kept = KEPT_STRINGS if type_ == "string" else KEPT
+    kept = set((KEPT_STRINGS if type_ == "string" else KEPT_NUMBERS).split())
     short = message.rsplit(".", 1)[-1]
     return bool({name, f"{short}.{name}", f"{message}.{name}"} & kept)
 

@@ -55,7 +55,7 @@ def media_of(accept: str, *, watch: bool = False) -> Media:
             return media
         best = best or media
     if best is None:
-        raise _not_acceptable((JSON, f"{JSON};stream=watch") if watch else OFFERED)
+        raise NotAcceptable((JSON, f"{JSON};stream=watch") if watch else OFFERED)
     return best
 
 
@@ -72,17 +72,12 @@ def discovery_version(accept: str) -> str:
             return ""
         version = parameters.get("v", "")
         asked = (parameters.get("g"), parameters["as"])
-        if asked == ("apidiscovery.k8s.io", "APIGroupDiscoveryList"):
-            if version in _DISCOVERY_VERSIONS:
-                return version
+        wanted = ("apidiscovery.k8s.io", "APIGroupDiscoveryList")
+        if asked == wanted and version in _DISCOVERY_VERSIONS:
+            return version
     if any(type_ == PROTOBUF for type_, _ in _clauses(accept)):
         return ""
-    raise _not_acceptable(OFFERED)
-
-
-def content_type(media: Media) -> str:
-    """Return the Content-Type of an answer in `media`."""
-    return media.type
+    raise NotAcceptable(OFFERED)
 
 
 def _media(type_: str, parameters: dict[str, str]) -> Media | None:
@@ -122,7 +117,3 @@ def _quality(parameters: dict[str, str]) -> float:
         return float(parameters.pop("q", "1"))
     except ValueError:
         return 0.0
-
-
-def _not_acceptable(offered: tuple[str, ...]) -> NotAcceptable:
-    return NotAcceptable(offered)

@@ -85,9 +85,9 @@ def _target(group: str, version: str, rest: tuple[str, ...], *, watch: bool) -> 
     subresource = rest[2] if len(rest) > 2 else ""
     if resource.namespaced and name and not namespace:
         raise PathNotFound
-    if subresource and not resource.subresource(subresource):
-        if resource.id != "pods" or subresource not in STREAMS:
-            raise PathNotFound
+    streams = STREAMS if resource.id == "pods" else ()
+    if subresource and subresource not in streams and not resource.subresource(subresource):
+        raise PathNotFound
     return Target(resource, namespace, name, subresource, watch)
 
 

@@ -161,7 +161,7 @@ def _value(known: Table, type_: int, value: Any, depth: int) -> Any:
         if special is not None:
             return special(_plain(value))
         return _decode_message(known, type_, value, depth + 1)
-    if type_ == _STRING or type_ == _BYTES:
+    if type_ in (_STRING, _BYTES):
         if not isinstance(value, memoryview):
             raise ProtobufError("proto: wrong wireType for a string")
         return _text(value) if type_ == _STRING else base64.b64encode(value).decode()

@@ -1,0 +1,166 @@
+"""Discovery: which resources there are, told from the table in both of Kubernetes' ways. Pure.
+
+Legacy: /api, /apis, and one list per version. Aggregated: everything at /api and /apis at once,
+for clients that ask for it by Accept.
+"""
+
+import base64
+import hashlib
+from typing import Any
+
+from kubeloop.api.resources import GROUP_VERSIONS, RESOURCES, Resource, Subresource
+
+Json = dict[str, Any]
+
+
+def api_versions(address: str = "") -> Json:
+    """Return the APIVersions of /api. address: "127.0.0.1:6443", where the server answers."""
+    where = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": where}
+
+
+def api_groups() -> Json:
+    """Return the APIGroupList of /apis."""
+    groups = []
+    for group in _groups():
+        document = _group(group)
+        groups.append({k: v for k, v in document.items() if k not in ("kind", "apiVersion")})
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+
+def api_group(group: str) -> Json | None:
+    """Return the APIGroup of /apis/GROUP, None if there is no such group."""
+    return _group(group) if group in _groups() else None
+
+
+def resource_list(group: str, version: str) -> Json | None:
+    """Return the APIResourceList of a version, None if there is no such version."""
+    if (group, version) not in GROUP_VERSIONS:
+        return None
+    rows: list[Json] = []
+    for resource in _resources(group, version):
+        rows.append(_resource_row(resource))
+        rows += [_subresource_row(resource, sub) for sub in resource.subresources]
+    rows.sort(key=lambda row: str(row["name"]))
+    head: Json = {"kind": "APIResourceList"}
+    if group:
+        head["apiVersion"] = "v1"
+    return {
+        **head,
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": rows,
+    }
+
+
+def aggregated(*, core: bool, version: str) -> Json:
+    """Return the APIGroupDiscoveryList of /api (core) or /apis. version: "v2" or "v2beta1"."""
+    items = []
+    for group in [""] if core else _groups():
+        versions = [_aggregated_version(group, v) for g, v in GROUP_VERSIONS if g == group]
+        metadata = {"name": group} if group else {}
+        items.append({"metadata": metadata, "versions": versions})
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": items,
+    }
+
+
+def paths() -> list[str]:
+    """Return the paths of all versions and groups, as / lists them."""
+    found = ["/api", "/api/v1", "/apis", "/apis/"]
+    for group in _groups():
+        found.append(f"/apis/{group}")
+        found += [f"/apis/{group}/{v}" for g, v in GROUP_VERSIONS if g == group]
+    return sorted(found)
+
+
+def _groups() -> list[str]:
+    return list(dict.fromkeys(group for group, _ in GROUP_VERSIONS if group))
+
+
+def _resources(group: str, version: str) -> list[Resource]:
+    found = [r for r in RESOURCES.values() if (r.group, r.version) == (group, version)]
+    return sorted(found, key=lambda resource: resource.plural)
+
+
+def _group(group: str) -> Json:
+    versions = [
+        {"groupVersion": f"{group}/{version}", "version": version}
+        for g, version in GROUP_VERSIONS
+        if g == group
+    ]
+    return {
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": group,
+        "versions": versions,
+        "preferredVersion": versions[0],
+    }
+
+
+def _resource_row(resource: Resource) -> Json:
+    row: Json = {
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": list(resource.verbs),
+    }
+    if resource.short_names:
+        row["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        row["categories"] = list(resource.categories)
+    row["storageVersionHash"] = _storage_version_hash(resource)
+    return row
+
+
+def _subresource_row(resource: Resource, sub: Subresource) -> Json:
+    row: Json = {
+        "name": f"{resource.plural}/{sub.name}",
+        "singularName": "",
+        "namespaced": resource.namespaced,
+    }
+    if sub.version:
+        row |= {"group": sub.group, "version": sub.version}
+    return {**row, "kind": sub.kind or resource.kind, "verbs": list(sub.verbs)}
+
+
+def _aggregated_version(group: str, version: str) -> Json:
+    rows = []
+    for resource in _resources(group, version):
+        row: Json = {
+            "resource": resource.plural,
+            "responseKind": {"group": "", "version": "", "kind": resource.kind},
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
+            "singularResource": resource.singular,
+            "verbs": list(resource.verbs),
+        }
+        if resource.short_names:
+            row["shortNames"] = list(resource.short_names)
+        if resource.categories:
+            row["categories"] = list(resource.categories)
+        if resource.subresources:
+            subs = sorted(resource.subresources, key=lambda sub: sub.name)
+            row["subresources"] = [_aggregated_subresource(resource, sub) for sub in subs]
+        rows.append(row)
+    return {"version": version, "resources": rows, "freshness": "Current"}
+
+
+def _aggregated_subresource(resource: Resource, sub: Subresource) -> Json:
+    return {
+        "subresource": sub.name,
+        "responseKind": {
+            "group": sub.group,
+            "version": sub.version,
+            "kind": sub.kind or resource.kind,
+        },
+        "verbs": list(sub.verbs),
+    }
+
+
+def _storage_version_hash(resource: Resource) -> str:
+    """Return the first 8 bytes of SHA-256 over "group/version/kind", as apiserver makes it."""
+    text = f"{resource.group}/{resource.version}/{resource.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()

@@ -1,0 +1,317 @@
+"""From a call on a resource path to its answer: which verb it is, what it asks, how it is told.
+
+Knows HTTP's words (methods, Accept, Content-Type) and nothing of sockets: `server` reads and
+writes, `streams` keeps what goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgpack
+from aiohttp import web
+
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.errors import (
+    ApiError,
+    BadRequest,
+    Expired,
+    MethodNotAllowed,
+    NotImplemented501,
+    error_of,
+)
+from kubeloop.net.rest import logs, options, streams
+from kubeloop.net.rest.backend import Backend
+from kubeloop.net.rest.bodies import Body, pack, read_object, read_patch
+from kubeloop.net.rest.negotiation import JSON, media_of
+from kubeloop.net.rest.paths import STREAMS, Target
+from kubeloop.net.rest.rendering import Answers, render
+from kubeloop.net.rest.watching import Choice, JsonCache, Teller, error_line
+from kubeloop.store.watch import Cursor
+
+WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
+_TEXT: Final = "text/plain"
+_CHECKED_TWICE: Final = ("Strict", "Warn")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request on a resource path, read completely."""
+
+    method: str
+    target: Target
+    parameters: list[tuple[str, str]]
+    accept: str
+    content_type: str
+    upgrades: bool
+    body: bytes
+    user: str
+
+    def first(self, name: str) -> str:
+        """Return the first value of a query parameter, "" if there is none."""
+        return next((v for n, v in self.parameters if n == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer; its parts are made as they are written."""
+
+    status: int
+    content_type: str
+    parts: Iterator[bytes]
+    warnings: list[str] = field(default_factory=list)
+    retry_after_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that goes on."""
+
+    content_type: str
+    run: Callable[[web.StreamResponse, asyncio.Transport | None], Awaitable[None]]
+    close: Callable[[], None] = lambda: None
+
+
+class Handlers:
+    """Answers calls.
+
+    wall: seconds since 1970.
+    """
+
+    def __init__(self, backend: Backend, *, wall: Callable[[], float]) -> None:
+        self.backend, self.wall = backend, wall
+        self._cache = JsonCache()
+        self._bells: set[streams.Bell] = set()
+
+    def end_streams(self) -> None:
+        """Have every watch and followed log end now."""
+        for bell in self._bells:
+            bell.end()
+
+    async def handle(self, call: Call) -> Reply | Stream:
+        """Answer a call. Raises: ApiError."""
+        target = call.target
+        if target.subresource in STREAMS:
+            return self._upgrade(call)
+        if target.subresource == "log":
+            if call.method != "GET":
+                raise MethodNotAllowed
+            return await self._log(call)
+        asked = options.parse_options(call.parameters)
+        verb = _verb(call, asked)
+        if verb == "watch":
+            return await self._watch(call, asked)
+        media = media_of(call.accept)
+        answers = Answers(
+            target.resource, media, include=call.first("includeObject"), now=self.wall()
+        )
+        outcome = await self.backend.ask(_request(call, verb, asked))
+        if outcome.code >= 400:
+            status = msgpack.unpackb(outcome.body)
+            retry_after_s = (status.get("details") or {}).get("retryAfterSeconds", 0)
+            body = render(status, media_of("")) if media.form else render(status, media)
+            kind = JSON if media.form else media.type
+            return Reply(outcome.code, kind, iter((body,)), outcome.warnings, retry_after_s)
+        parts: Iterator[bytes]
+        if verb in ("list", "deletecollection"):
+            parts = answers.many(outcome)
+        else:
+            parts = iter((answers.one(msgpack.unpackb(outcome.body)),))
+        return Reply(outcome.code, media.type, parts, outcome.warnings)
+
+    def _upgrade(self, call: Call) -> Reply:
+        if call.method not in ("GET", "POST"):
+            raise MethodNotAllowed
+        if not call.upgrades:
+            raise BadRequest("Upgrade request required")
+        raise NotImplemented501(
+            f"pods/{call.target.subresource} is not implemented yet: "
+            "this cluster does not stream into containers"
+        )
+
+    # Watches.
+
+    async def _watch(self, call: Call, asked: options.Options) -> Stream:
+        """Return the stream of a watch. Raises: ApiError for what can be refused before it."""
+        options.check("watch", asked)
+        resource, media = call.target.resource, media_of(call.accept, watch=True)
+        labels, fields = asked.get("labelSelector", ""), asked.get("fieldSelector", "")
+        choice = Choice.parse(resource, labels, fields)
+        teller = Teller(
+            resource,
+            choice,
+            media,
+            include=call.first("includeObject"),
+            cache=self._cache,
+            now=self.wall,
+        )
+        since = _watch_version(asked)
+        initial = asked.get("sendInitialEvents")
+        bell, lead, refusal = streams.Bell(), b"", None
+        if since == 0 if initial is None else initial:
+            outcome = await self._list(call, labels, fields)
+            bookmark = bool(initial and asked.get("allowWatchBookmarks"))
+            lead, after = streams.initial_lines(teller, outcome, end=bookmark), outcome.revision
+        else:
+            after = since or self.backend.revision()
+        try:
+            cursor = self._open(call, choice, min(after, self.backend.revision()), bell)
+        except Expired as error:
+            cursor, refusal = None, error
+        timeout_s = float(asked.get("timeoutSeconds") or WATCH_TIMEOUT_S)
+        bookmarks = bool(asked.get("allowWatchBookmarks"))
+
+        async def run(response: web.StreamResponse, transport: asyncio.Transport | None) -> None:
+            if cursor is None:
+                assert refusal is not None
+                await response.write(error_line(refusal))
+                await response.write_eof()
+                return
+            bell.set_timers(timeout_s, bookmarks=bookmarks)
+            await streams.Watch(response, transport, cursor, teller, bell, lead, after).run()
+
+        def close() -> None:
+            self._bells.discard(bell)
+            bell.stop_timers()
+            if cursor is not None:
+                cursor.close()
+
+        self._bells.add(bell)
+        return Stream(media.type, run, close)
+
+    async def _list(self, call: Call, labels: str, fields: str) -> Outcome:
+        target, selectors = call.target, {"labelSelector": labels, "fieldSelector": fields}
+        if target.name:
+            selectors["fieldSelector"] = f"metadata.name={target.name}"
+        outcome = await self.backend.ask(
+            Request("list", target.resource.id, target.namespace, options=selectors, user=call.user)
+        )
+        if outcome.code >= 400:
+            raise error_of(msgpack.unpackb(outcome.body))
+        return outcome
+
+    def _open(self, call: Call, choice: Choice, revision: int, bell: streams.Bell) -> Cursor:
+        target = call.target
+        node = choice.requires("spec.nodeName") if target.resource.id == "pods" else ""
+        return self.backend.hub.open(
+            resources=[target.resource.id],
+            revision=revision,
+            namespace=target.namespace or choice.requires("metadata.namespace"),
+            name=target.name or choice.requires("metadata.name"),
+            node=node,
+            wake=bell.ring,
+        )
+
+    # Logs.
+
+    async def _log(self, call: Call) -> Stream:
+        target = call.target
+        asked = logs.parse_log_options(call.parameters, target.name, self.wall())
+        outcome = await self.backend.ask(
+            Request("get", "pods", target.namespace, target.name, user=call.user)
+        )
+        pod = msgpack.unpackb(outcome.body)
+        if outcome.code >= 400:
+            raise error_of(pod)
+        container = logs.container_of(pod, asked.container)
+        where = (target.namespace, target.name, container)
+        previous = asked.previous
+        tail = await streams.collect(
+            self.backend.logs(*where, previous=previous, follow=False), asked
+        )
+        limit = logs.Limit(asked.limit_bytes)
+
+        async def run(response: web.StreamResponse, transport: asyncio.Transport | None) -> None:
+            await response.write(limit.cut(tail.text))
+            if not asked.follow or limit.reached:
+                await response.write_eof()
+                return
+            lines = self.backend.logs(*where, previous=previous, follow=True)
+            await streams.follow(response, transport, lines, asked, skip=tail.count, limit=limit)
+
+        return Stream(_TEXT, run)
+
+
+def _verb(call: Call, asked: options.Options) -> str:
+    """Return what a method means on a path. Raises: MethodNotAllowed."""
+    target = call.target
+    match call.method, bool(target.name):
+        case "GET", _ if target.watch:
+            verb = "watch"
+        case "GET", True:
+            verb = "get"
+        case "GET", False:
+            verb = "watch" if asked.get("watch") else "list"
+        case "POST", named if named == bool(target.subresource):
+            verb = "create"
+        case "PUT", True:
+            verb = "update"
+        case "PATCH", True:
+            verb = "patch"
+        case "DELETE", named:
+            verb = "delete" if named else "deletecollection"
+        case _:
+            raise MethodNotAllowed
+    sub = target.resource.subresource(target.subresource) if target.subresource else None
+    if verb not in (sub.verbs if sub is not None else target.resource.verbs):
+        raise MethodNotAllowed
+    return verb
+
+
+def _request(call: Call, verb: str, asked: options.Options) -> Request:
+    """Return the Request a call makes. Raises: BadRequest, Invalid, UnsupportedMediaType."""
+    target, body = call.target, b""
+    if verb in ("create", "update"):
+        told = _object(call, asked)
+        if told.duplicates:
+            asked["duplicates"] = told.duplicates
+        body = pack(told.content)
+    elif verb == "patch":
+        asked["patchType"], content = read_patch(call.body, call.content_type)
+        body = pack(content)
+    elif verb in ("delete", "deletecollection") and call.body:
+        content = read_object(call.body, call.content_type, "DeleteOptions", strict=False).content
+        asked = options.delete_options(content, asked)
+    options.check(verb, asked)
+    for name in ("watch", "allowWatchBookmarks", "timeoutSeconds"):
+        asked.pop(name, None)
+    return Request(
+        verb,
+        target.resource.id,
+        target.namespace,
+        target.name,
+        target.subresource,
+        body,
+        asked,
+        call.user,
+    )
+
+
+def _object(call: Call, asked: options.Options) -> Body:
+    resource, name = call.target.resource, call.target.subresource
+    sub = resource.subresource(name) if name else None
+    kind = sub.kind if sub is not None and sub.kind else resource.kind
+    strict = asked.get("fieldValidation") in _CHECKED_TWICE
+    return read_object(call.body, call.content_type, kind, strict=strict)
+
+
+class _BadWatchVersion(ApiError):
+    """The watch cache cannot read the version; kube-apiserver calls that its own fault."""
+
+    code, reason = 500, ""
+
+    def status(self) -> dict[str, Any]:
+        """Return the v1.Status, which has no reason."""
+        return {k: v for k, v in super().status().items() if k != "reason"}
+
+
+def _watch_version(asked: options.Options) -> int:
+    """Return the revision to watch from, 0 if none is named. Raises: ApiError."""
+    text = asked.get("resourceVersion", "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise _BadWatchVersion(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: '
+            f'parsing "{text}": invalid syntax'
+        )
+    return int(text or 0)

@@ -1,0 +1,180 @@
+"""Answers out: objects, lists and errors in the language that was negotiated."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgpack
+import orjson
+
+from kubeloop.api.calls import Outcome
+from kubeloop.api.errors import BadRequest, NotAcceptable
+from kubeloop.api.resources import Resource
+from kubeloop.net.rest import protobuf
+from kubeloop.net.rest.negotiation import JSON, OFFERED, YAML, Media
+
+CHUNK_OBJECTS: Final = 64  # Of a long list, written and awaited together.
+_HEAD: Final = ("kind", "apiVersion", "metadata")
+_INCLUDES: Final = ("Metadata", "Object", "None")
+
+
+def dumps(value: Any, *, pretty: bool = False) -> bytes:
+    """Return JSON with a final newline."""
+    indent = orjson.OPT_INDENT_2 if pretty else 0
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | indent)
+
+
+def ordered(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return the object with kind, apiVersion and metadata first, as Kubernetes prints them."""
+    if tuple(obj)[:3] == _HEAD:
+        return obj
+    return {**{name: obj[name] for name in _HEAD if name in obj}, **obj}
+
+
+def render(value: dict[str, Any], media: Media) -> bytes:
+    """Return a whole document in the language of `media`; its form is not looked at.
+
+    Raises: NotAcceptable if it cannot be had in that language.
+    """
+    if media.type == JSON:
+        return dumps(value, pretty=media.pretty)
+    if media.type == YAML:
+        return _to_yaml(value)
+    encoded = protobuf.encode(value)
+    if encoded is None:
+        raise NotAcceptable(OFFERED)
+    return encoded
+
+
+class Answers:
+    """Renders the outcomes of one request.
+
+    include: how much of each object rides along in a Table: Metadata, Object, None.
+    now:     seconds since 1970, for the ages in a Table.
+    """
+
+    def __init__(self, resource: Resource, media: Media, *, include: str, now: float) -> None:
+        if include not in ("", *_INCLUDES):
+            raise BadRequest(
+                f'includeObject: Invalid value: "{include}": must be "Metadata", "Object", '
+                '"None", or omitted'
+            )
+        self.resource, self.media = resource, media
+        self.include, self.now = include or "Metadata", now
+
+    def one(self, obj: dict[str, Any]) -> bytes:
+        """Return one object; a Status is always itself."""
+        if obj.get("kind") == "Status" or not self.media.form:
+            return render(ordered(obj), self.media)
+        if self.media.form == "Table":
+            return render(self.table([obj], obj["metadata"].get("resourceVersion", "")), self.media)
+        return render(partial(obj, self.media.version), self.media)
+
+    def many(self, outcome: Outcome) -> Iterator[bytes]:
+        """Yield the parts of a list, CHUNK_OBJECTS at a time."""
+        meta = list_meta(outcome)
+        if self.media.form == "Table":
+            objects = [msgpack.unpackb(item) for item in outcome.items]
+            yield render(self.table(objects, str(outcome.revision), meta), self.media)
+        elif self.media.form:
+            items = [partial(msgpack.unpackb(i), self.media.version) for i in outcome.items]
+            yield render(
+                {
+                    "kind": "PartialObjectMetadataList",
+                    "apiVersion": f"meta.k8s.io/{self.media.version}",
+                    "metadata": meta,
+                    "items": items,
+                },
+                self.media,
+            )
+        else:
+            yield from self._plain(outcome.items, meta)
+
+    def table(
+        self, objects: Sequence[dict[str, Any]], revision: str, meta: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the Table of some objects, in the version that was asked for."""
+        from kubeloop.api.tables import table
+
+        document = table(
+            self.resource,
+            objects,
+            now_unix=self.now,
+            revision=revision,
+            include_object=self.include,
+            list_meta=meta,
+        )
+        document["apiVersion"] = f"meta.k8s.io/{self.media.version}"
+        return document
+
+    def _plain(self, items: Sequence[bytes], meta: dict[str, Any]) -> Iterator[bytes]:
+        head = {
+            "kind": f"{self.resource.kind}List",
+            "apiVersion": self.resource.api_version,
+            "metadata": meta,
+        }
+        if self.media.type != JSON or self.media.pretty:
+            yield render({**head, "items": [_bare(item) for item in items]}, self.media)
+            return
+        lead = orjson.dumps(head)[:-1] + b',"items":['
+        for start in range(0, len(items), CHUNK_OBJECTS):
+            chunk = orjson.dumps([_bare(i) for i in items[start : start + CHUNK_OBJECTS]])
+            yield lead + chunk[1:-1]
+            lead = b","
+        yield b"]}\n" if items else lead + b"]}\n"
+
+
+def partial(obj: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return the PartialObjectMetadata of an object."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": obj["metadata"],
+    }
+
+
+def list_meta(outcome: Outcome) -> dict[str, Any]:
+    """Return the ListMeta of a list."""
+    meta: dict[str, Any] = {"resourceVersion": str(outcome.revision)}
+    if outcome.cont:
+        meta["continue"] = outcome.cont
+        if outcome.remaining:
+            meta["remainingItemCount"] = outcome.remaining
+    return meta
+
+
+def warning(text: str) -> str:
+    """Return the value of a Warning header."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{escaped}"'
+
+
+def _bare(item: bytes) -> dict[str, Any]:
+    """Return an object as it stands in a list: the list tells what it is."""
+    obj: dict[str, Any] = msgpack.unpackb(item)
+    obj.pop("kind", None)
+    obj.pop("apiVersion", None)
+    if next(iter(obj), "metadata") != "metadata":
+        return {"metadata": obj["metadata"], **obj}
+    return obj
+
+
+def _to_yaml(value: Any) -> bytes:
+    import yaml
+
+    class Dumper(yaml.CSafeDumper):
+        """Quotes as Go's writer does, and writes every repetition out."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Any, data: str) -> Any:
+        plain = dumper.resolve(yaml.ScalarNode, data, (True, False)) == "tag:yaml.org,2002:str"
+        style = "|" if "\n" in data else None if plain else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    dumped: bytes = yaml.dump(
+        value, Dumper=Dumper, allow_unicode=True, width=1 << 20, encoding="utf-8"
+    )
+    return dumped

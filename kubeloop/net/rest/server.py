@@ -1,0 +1,236 @@
+"""The REST endpoint: what kubectl and every other client talk to.
+
+One handler takes every request: its path is looked up in the table of resources, its body turned
+into a Request, the Request put to the cluster, and the Outcome told in the client's language.
+aiohttp is used for HTTP itself and for nothing else.
+
+    path → Target ┐
+    query, body   ├→ Request → backend.ask → Outcome → JSON, YAML, Table, …
+    Accept → Media┘
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from kubeloop.api.errors import ApiError, InternalError, MethodNotAllowed, TooLarge
+from kubeloop.net.rest import paths
+from kubeloop.net.rest.auth import OPEN, Authenticator
+from kubeloop.net.rest.backend import Backend, TlsFiles, Version
+from kubeloop.net.rest.bodies import BODY_MAX
+from kubeloop.net.rest.documents import Document, Documents
+from kubeloop.net.rest.handlers import Call, Handlers, Reply, Stream
+from kubeloop.net.rest.negotiation import JSON
+from kubeloop.net.rest.options import parse_query
+from kubeloop.net.rest.rendering import warning
+
+_log = logging.getLogger(__name__)
+_CACHE_CONTROL: Final = "no-cache, private"
+_HEADER_MAX: Final = 64 << 10
+_STOP_S: Final = 0.2  # How long a request in flight has to end when the server stops.
+
+
+class RestServer:
+    """Serves one cluster at one address.
+
+    token: of the administrator.
+    tls:   None serves plain HTTP, which is for tests and for behind a proxy.
+    wall:  seconds since 1970, for ages in tables.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        name: str = "kubeloop",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str,
+        tls: TlsFiles | None = None,
+        version: Version | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.backend, self.name, self.tls = backend, name, tls
+        self.host, self.port = host, port
+        self.version = version or Version()
+        self._authenticator = Authenticator(token)
+        self._handlers = Handlers(backend, wall=wall)
+        self._documents = Documents(self.version, "")
+        self._runner: web.ServerRunner | None = None
+        self._requests = 0
+
+    @property
+    def url(self) -> str:
+        """Where it answers: "https://127.0.0.1:6443"."""
+        return f"{'https' if self.tls else 'http'}://{self._address()}"
+
+    async def start(self) -> None:
+        """Listen; return when clients can connect. Raises: OSError if the port is taken."""
+        server = web.Server(
+            self._handle,
+            access_log=None,
+            handler_cancellation=True,
+            max_line_size=_HEADER_MAX,
+            max_field_size=_HEADER_MAX,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=_STOP_S)
+        await runner.setup()
+        try:
+            site = web.TCPSite(
+                runner, self.host, self.port, ssl_context=self._ssl(), reuse_address=True
+            )
+            await site.start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+        self._documents = Documents(self.version, self._address())
+
+    async def stop(self) -> None:
+        """End every watch and close every connection; return when all are gone."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self._handlers.end_streams()
+            await asyncio.sleep(0)  # One turn, in which idle watches say goodbye.
+            await runner.cleanup()
+
+    def _address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def _ssl(self) -> ssl.SSLContext | None:
+        if self.tls is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.tls.certificate, self.tls.key)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever goes wrong becomes a Status."""
+        self._requests += 1
+        headers: CIMultiDict[str] = CIMultiDict()
+        headers["Audit-Id"] = f"00000000-0000-4000-8000-{self._requests:012x}"
+        headers["Cache-Control"] = _CACHE_CONTROL
+        try:
+            return await self._answer(request, headers)
+        except ApiError as error:
+            return _refusal(error, headers)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: a client gets a Status, always
+            _log.exception("%s %s failed", request.method, request.raw_path)
+            return _refusal(InternalError(f"{type(error).__name__}: {error}"), headers)
+
+    async def _answer(
+        self, request: web.BaseRequest, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        raw_path, _, query = request.raw_path.partition("?")
+        segments = paths.split(raw_path)
+        user = ""
+        if not (segments and segments[0] in OPEN):
+            user = self._authenticator.user(request.headers.get("Authorization"))
+        target = paths.find(segments)
+        parameters = parse_query(query)
+        accept = request.headers.get("Accept", "")
+        if target is None:
+            document = self._documents.find(segments, dict(parameters), accept)
+            return _document(document, request, headers)
+        call = Call(
+            method=request.method,
+            target=target,
+            parameters=parameters,
+            accept=accept,
+            content_type=request.headers.get("Content-Type", ""),
+            upgrades="Upgrade" in request.headers,
+            body=await _read_body(request),
+            user=user,
+        )
+        reply = await self._handlers.handle(call)
+        if isinstance(reply, Stream):
+            return await _stream(reply, request, headers)
+        return await _reply(reply, request, headers)
+
+
+async def _read_body(request: web.BaseRequest) -> bytes:
+    """Return the body. Raises: TooLarge."""
+    if not request.body_exists:
+        return b""
+    told = request.content_length
+    if told is not None and told > BODY_MAX:
+        raise TooLarge(f"Request entity too large: limit is {BODY_MAX}")
+    parts, size = [], 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > BODY_MAX:
+            raise TooLarge(f"Request entity too large: limit is {BODY_MAX}")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _reply(
+    reply: Reply, request: web.BaseRequest, headers: CIMultiDict[str]
+) -> web.StreamResponse:
+    headers["Content-Type"] = reply.content_type
+    for text in reply.warnings:
+        headers.add("Warning", warning(text))
+    if reply.retry_after_s:
+        headers["Retry-After"] = str(reply.retry_after_s)
+    first = next(reply.parts, b"")
+    second = next(reply.parts, None)
+    if second is None:
+        return web.Response(body=first, status=reply.status, headers=headers)
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    await response.write(first)
+    await response.write(second)
+    for part in reply.parts:
+        await response.write(part)
+    await response.write_eof()
+    return response
+
+
+async def _stream(
+    stream: Stream, request: web.BaseRequest, headers: CIMultiDict[str]
+) -> web.StreamResponse:
+    headers["Content-Type"] = stream.content_type
+    response = web.StreamResponse(status=200, headers=headers)
+    response.enable_chunked_encoding()
+    try:
+        await response.prepare(request)
+        await stream.run(response, request.transport)
+    finally:
+        stream.close()
+    return response
+
+
+def _document(
+    document: Document, request: web.BaseRequest, headers: CIMultiDict[str]
+) -> web.Response:
+    if request.method not in ("GET", "HEAD"):
+        raise MethodNotAllowed
+    headers["Content-Type"] = document.content_type
+    headers.update(document.headers)
+    tag = document.headers.get("Etag")
+    if tag is not None and tag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=document.body, status=document.status, headers=headers)
+
+
+def _refusal(error: ApiError, headers: CIMultiDict[str]) -> web.Response:
+    status: dict[str, Any] = error.status()
+    headers["Content-Type"] = JSON
+    retry_after_s = (status.get("details") or {}).get("retryAfterSeconds")
+    if retry_after_s:
+        headers["Retry-After"] = str(retry_after_s)
+    body = orjson.dumps(status, option=orjson.OPT_APPEND_NEWLINE)
+    return web.Response(body=body, status=error.code, headers=headers)

@@ -1,0 +1,166 @@
+"""Answers that go on: watches and followed logs.
+
+A stream lives in the task of its request and is written at the pace of its client: while that one
+does not read, nothing is taken from the hub for it, so it costs no memory and delays nobody. One
+that does not read for STALL_S is cut off. What arrives while the loop turns once is written
+together.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from kubeloop.api.calls import Outcome
+from kubeloop.api.errors import Expired
+from kubeloop.net.rest.logs import Limit, LogOptions, Tail
+from kubeloop.net.rest.watching import Teller, error_line
+from kubeloop.store.watch import Cursor
+
+STALL_S: Final = 30.0
+BOOKMARK_EVERY_S: Final = 60.0
+BOOKMARK_BEFORE_END_S: Final = 2.0
+_FACTS_MAX: Final = 500  # Taken and written together.
+
+
+class Bell:
+    """Rings a sleeping stream awake: for a fact, for a bookmark, for the end."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.bookmark_due = False
+        self.over = False
+
+    def ring(self) -> None:
+        """Wake the stream."""
+        self._event.set()
+
+    def end(self) -> None:
+        """Wake the stream, to end."""
+        self.over = True
+        self._event.set()
+
+    def set_timers(self, timeout_s: float, *, bookmarks: bool) -> None:
+        """End after `timeout_s`; have bookmarks told every minute, and shortly before the end."""
+        loop = asyncio.get_running_loop()
+        self._timers["end"] = loop.call_later(timeout_s, self.end)
+        if bookmarks:
+            before_end_s = max(0.0, timeout_s - BOOKMARK_BEFORE_END_S)
+            self._timers["last"] = loop.call_later(before_end_s, self._ring_bookmark)
+            self._timers["next"] = loop.call_later(BOOKMARK_EVERY_S, self._ring_often)
+
+    def stop_timers(self) -> None:
+        """Ring no more by time."""
+        for timer in self._timers.values():
+            timer.cancel()
+
+    async def wait(self) -> None:
+        """Wait until somebody rings, or has rung since the last wait."""
+        await self._event.wait()
+        self._event.clear()
+
+    def _ring_bookmark(self) -> None:
+        self.bookmark_due = True
+        self._event.set()
+
+    def _ring_often(self) -> None:
+        self._ring_bookmark()
+        loop = asyncio.get_running_loop()
+        self._timers["next"] = loop.call_later(BOOKMARK_EVERY_S, self._ring_often)
+
+
+@dataclass(slots=True)
+class Watch:
+    """One watch, from its first event to its end.
+
+    lead:  written before everything else: the events of what was there already.
+    after: facts up to this revision are not told.
+    """
+
+    response: web.StreamResponse
+    transport: asyncio.Transport | None
+    cursor: Cursor
+    teller: Teller
+    bell: Bell
+    lead: bytes = b""
+    after: int = 0
+
+    async def run(self) -> None:
+        """Write until the bell ends it, the client leaves, or the history has gone on without."""
+        try:
+            if self.lead:
+                await _write(self.response, self.transport, self.lead)
+            while not self.bell.over:
+                await self._tell()
+                if not self.cursor.behind:
+                    await self.bell.wait()
+            await self._tell()
+            await self.response.write_eof()
+        except Expired as error:
+            await _write(self.response, self.transport, error_line(error))
+            await self.response.write_eof()
+        except (ConnectionError, TimeoutError):
+            if self.transport is not None:
+                self.transport.abort()
+
+    async def _tell(self) -> None:
+        facts = self.cursor.take(_FACTS_MAX)
+        if self.after and facts and facts[0].revision <= self.after:
+            facts = [fact for fact in facts if fact.revision > self.after]
+        lines = self.teller.facts(facts)
+        if self.bell.bookmark_due and not self.cursor.behind:
+            self.bell.bookmark_due = False
+            if self.cursor.revision >= self.after:
+                lines += self.teller.bookmark(self.cursor.revision)
+        if lines:
+            await _write(self.response, self.transport, lines)
+
+
+async def follow(
+    response: web.StreamResponse,
+    transport: asyncio.Transport | None,
+    lines: AsyncIterator[tuple[float, bytes]],
+    options: LogOptions,
+    *,
+    skip: int,
+    limit: Limit,
+) -> None:
+    """Write the lines of a log as they come, after the first `skip`, until it ends."""
+    number = 0
+    with suppress(ConnectionError, TimeoutError):
+        async for written, line in lines:
+            number += 1
+            if number <= skip or not options.wanted(written):
+                continue
+            await _write(response, transport, limit.cut(options.render(written, line)))
+            if limit.reached:
+                break
+        await response.write_eof()
+
+
+async def collect(lines: AsyncIterator[tuple[float, bytes]], options: LogOptions) -> Tail:
+    """Return what is wanted of a log that does not go on."""
+    tail = Tail(options)
+    async for written, line in lines:
+        tail.add(written, line)
+    return tail
+
+
+def initial_lines(teller: Teller, outcome: Outcome, *, end: bool) -> bytes:
+    """Return what a watch tells of what is there already; `end` marks that it was all."""
+    lines = teller.initial(outcome.items)
+    return lines + teller.bookmark(outcome.revision, initial_end=True) if end else lines
+
+
+async def _write(
+    response: web.StreamResponse, transport: asyncio.Transport | None, data: bytes
+) -> None:
+    """Write; wait while the client has no room. Raises: TimeoutError, ConnectionError."""
+    if transport is not None and transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    async with asyncio.timeout(STALL_S):
+        await response.write(data)
