@@ -26,17 +26,25 @@ class Recorder:
         self._known: OrderedDict[tuple[str, ...], tuple[str, int]] = OrderedDict()
 
     def record(
-        self, regarding: Mapping[str, Any], type_: str, reason: str, message: str, *, wall_s: float
+        self,
+        regarding: Mapping[str, Any],
+        type_: str,
+        reason: str,
+        message: str,
+        *,
+        wall_s: float,
+        field_path: str = "",
     ) -> Request:
         """Return the request that tells of an event; send it, whatever its outcome.
 
         regarding: the object it is about, with apiVersion, kind and metadata.
         type_:     "Normal" or "Warning".
+        field_path: what of the object, "spec.containers{web}".
         """
         metadata = regarding["metadata"]
         # Events of cluster-scoped objects live in the default namespace, as in Kubernetes.
         namespace = metadata.get("namespace") or "default"
-        identity = (regarding["kind"], metadata.get("uid", ""), type_, reason, message)
+        identity = (regarding["kind"], metadata.get("uid", ""), field_path, type_, reason, message)
         known = self._known.get(identity)
         if known is not None:
             name, count = known[0], known[1] + 1
@@ -56,6 +64,8 @@ class Recorder:
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
         event = self._event(regarding, namespace, name, type_, reason, message, wall_s)
+        if field_path:
+            event["involvedObject"]["fieldPath"] = field_path
         return Request("create", "events", namespace, body=msgpack.packb(event))
 
     def _event(

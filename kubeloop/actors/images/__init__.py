@@ -1,1 +1,1 @@
-"""The kubelet's images: pull policies, back-off, garbage collection."""
+"""Images on a node: what to pull, when to try again, what to delete. Pure."""

@@ -1,1 +1,1 @@
-"""The kubelet's pure core: the life of a pod."""
+"""The life of a pod on its node: pure decisions; the kubelet is the shell that carries them out."""

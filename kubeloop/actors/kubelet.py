@@ -1,0 +1,553 @@
+"""The kubelet: the shell round the life of one node's pods.
+
+Facts, answers and notes come in; `pods.life` says what to do, `pod_work` does what takes time, and
+`pods.reporting` says what to write. It holds nothing that list + watch and the runtime could not
+give back: after a crash it finds its pods again (`pods.recovery`), and whatever runs that the API
+does not know of is ended.
+"""
+
+import heapq
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from pykka._envelope import Envelope
+
+from kubeloop.actors.actor import AsyncActor, Scene
+from kubeloop.actors.events import Recorder
+from kubeloop.actors.images.collection import Limits, collect
+from kubeloop.actors.images.pulls import BACKOFF_SHOWN_S, Present, Pulls, Refused, Waiter, image_id
+from kubeloop.actors.messages import (
+    API_SERVER,
+    Facts,
+    Listing,
+    Note,
+    Outcome,
+    Request,
+    Subscribe,
+    Synced,
+    decode,
+)
+from kubeloop.actors.node_config import NodeConfig
+from kubeloop.actors.pod_work import PodWork
+from kubeloop.actors.pods import actions as act
+from kubeloop.actors.pods import life, references
+from kubeloop.actors.pods.addresses import Addresses
+from kubeloop.actors.pods.backoff import go_duration
+from kubeloop.actors.pods.downward import ConfigError, Host
+from kubeloop.actors.pods.environment import container_spec
+from kubeloop.actors.pods.recovery import orphan, recover
+from kubeloop.actors.pods.reporting import Report, Reporter, written
+from kubeloop.actors.pods.state import NEVER, Exit, Pod, Run, specs_of
+from kubeloop.actors.pods.status import LOST_CODE, LOST_MESSAGE, LOST_REASON
+from kubeloop.actors.pods.volumes import MountError
+from kubeloop.actors.probes import Prober
+from kubeloop.actors.registration import EVENTS, Registration
+from kubeloop.actors.runtimes.protocol import Exited, ImageRecord, Runtime, SandboxSpec
+from kubeloop.store.facts import Fact, key_of
+
+__all__ = ["Kubelet", "NodeConfig"]
+
+RESOURCES: Final = ["pods", "nodes", *references.RESOURCES]
+ROUNDS_MAX: Final = 8  # How often one pod is looked at in one turn before others get theirs.
+CONFIG_RETRY_S: Final = 10.0
+LATE_S: Final = 1e-4  # Timers are set so much late: a rounding error must not let them ring early.
+
+Object = Mapping[str, Any]
+logger = logging.getLogger("kubeloop.kubelet")
+
+
+class Kubelet(AsyncActor):
+    """Runs the pods that are bound to one node, and keeps its Node object."""
+
+    def __init__(
+        self, scene: Scene, name: str, *, node: NodeConfig, runtime: Runtime, prober: Prober
+    ) -> None:
+        super().__init__(scene, name)
+        self.node, self.runtime = node, runtime
+        self.host = Host(name=node.name, ip=node.address, allocatable=node.capacity)
+        self.work = PodWork(runtime, prober, clock=self.world.now, wall=self.world.wall)
+        self.reporter = Reporter(host_ip=node.address, runtime=runtime.name, settle_s=node.settle_s)
+        version = node.kubelet_version.removeprefix("v")
+        self.registration = Registration(node, f"{runtime.name}://{version}")
+        self.recorder = Recorder("kubelet", node.name)
+        self.pulls = Pulls()
+        self.addresses = Addresses(node.pod_cidr)
+        self.references = references.References()
+        self.pods: dict[str, Pod] = {}
+        self.reports: dict[str, Report] = {}
+        self._uids: dict[str, str] = {}  # Store key → uid, of the pods the API has.
+        self._listed: dict[str, Object] | None = {}  # While a list arrives; None afterwards.
+        self._missing: set[str] = set()  # Pods that wait for what they refer to.
+        self._dirty: dict[str, None] = {}
+        self._alarms: list[tuple[float, str]] = []
+        self._alarm_of: dict[str, float] = {}
+        self._revision = 0
+        self._ready = False
+        self._collect_at = 0.0
+        self._timer_at = NEVER
+        self._user = f"system:node:{node.name}"
+        self._limits = Limits(
+            capacity_bytes=node.image_disk_bytes,
+            high_percent=node.image_gc_high_percent,
+            low_percent=node.image_gc_low_percent,
+            minimum_age_s=node.image_minimum_age_s,
+        )
+
+    def on_start(self) -> None:
+        self.runtime.listen(self._on_exit)
+        now = self.world.now()
+        self.pulls.learn(self.runtime.images(), now)
+        self.registration.images(self.runtime.images())
+        self._collect_at = now + self.node.image_gc_s
+        message = Subscribe(self.name, RESOURCES, node=self.node.name)
+        self.send(API_SERVER, message.encode())
+        self._tell_node("Starting", "Starting kubelet.")
+
+    def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
+        now = self.world.now()
+        for envelope in envelopes:
+            self._hear(decode(envelope.message), now)
+        if not self._ready:
+            return
+        self._ring(now)
+        while self._dirty:
+            uid = next(iter(self._dirty))
+            del self._dirty[uid]
+            if uid in self.pods:
+                self._sync(self.pods[uid], now)
+        for request in self.registration.turn(now, self.world.wall()):
+            self._ask(request)
+        if now >= self._collect_at:
+            self._collect_images(now)
+        self._set_timer(now)
+
+    # What is heard.
+
+    def _hear(self, message: object, now: float) -> None:
+        match message:
+            case Facts():
+                for fact in message.facts():
+                    self._fold(fact)
+                self._revision = max(self._revision, message.revision)
+            case Outcome():
+                self._answered(message, now)
+            case Note():
+                if self._ready:  # Notes from before a crash are in what the runtime tells.
+                    self._noted(message, now)
+            case Listing():
+                self._listed = {}
+                self._uids.clear()
+                self.references.clear()
+                self.registration.observe(None)
+            case Synced():
+                self._revision = max(self._revision, message.revision)
+                self._take_list(now)
+            case _:
+                raise TypeError(f"a kubelet was sent {message!r}")
+
+    def _fold(self, fact: Fact) -> None:
+        if fact.resource == "pods":
+            self._fold_pod(fact)
+        elif fact.resource == "nodes":
+            if fact.key == key_of("nodes", "", self.node.name):
+                self.registration.observe(fact.object())
+        else:
+            self.references.fold(fact)
+            for uid in self._missing:
+                self._dirty[uid] = None
+                for container in self.pods[uid].containers.values():
+                    container.retry_at = 0.0
+            self._missing.clear()
+
+    def _fold_pod(self, fact: Fact) -> None:
+        obj, before = fact.object(), self._uids.pop(fact.key, "")
+        uid = "" if obj is None else str(obj["metadata"]["uid"])
+        if uid:
+            self._uids[fact.key] = uid
+        if self._listed is not None:
+            self._listed.pop(before, None)
+            if obj is not None:
+                self._listed[uid] = obj
+            return
+        if before != uid:
+            self._observe(before, None)
+        if obj is not None:
+            self._observe(uid, obj)
+
+    def _observe(self, uid: str, obj: Object | None) -> None:
+        pod = self.pods.get(uid)
+        if pod is None:
+            if obj is None:
+                return
+            pod = self._adopt(recover(obj, None, now=self.world.now(), wall_s=self.world.wall()))
+        life.observe(pod, obj)
+        self._dirty[uid] = None
+
+    def _adopt(self, pod: Pod) -> Pod:
+        self.pods[pod.uid], self.reports[pod.uid] = pod, Report()
+        if pod.ip and pod.sandbox == "ready":
+            self.addresses.claim(pod.uid, pod.ip)
+        return pod
+
+    def _take_list(self, now: float) -> None:
+        """Compare the list with what is known and with what the runtime has."""
+        listed, self._listed = self._listed or {}, None
+        wall_s = self.world.wall()
+        sandboxes = {record.pod_uid: record for record in self.runtime.sandboxes()}
+        for uid, obj in listed.items():
+            if uid not in self.pods:
+                pod = self._adopt(recover(obj, sandboxes.get(uid), now=now, wall_s=wall_s))
+                if pod.recovered and pod.sandbox == "none" and not pod.ending:
+                    text = "Pod sandbox changed, it will be killed and re-created."
+                    self._tell(pod, act.Tell("Normal", "SandboxChanged", text))
+            self._observe(uid, obj)
+        for uid in [uid for uid in self.pods if uid not in listed]:
+            self._observe(uid, None)
+        for uid, record in sandboxes.items():
+            if uid not in self.pods:
+                self._adopt(orphan(record))
+                self._dirty[uid] = None
+        self._ready = True
+
+    def _on_exit(self, exit: Exited) -> None:
+        """Hear from the runtime, at any time, that a process ended."""
+        if not self.actor_stopped.is_set():
+            told = [exit.pod_uid, exit.container, exit.attempt, exit.code]
+            note = Note.of("exited", [*told, exit.reason, exit.message, self.world.wall()])
+            self.actor_inbox.put_answer(note)  # type: ignore[attr-defined]
+
+    def _answered(self, outcome: Outcome, now: float) -> None:
+        kind, _, uid = outcome.tag.partition("/")
+        if kind != "pod":
+            new = outcome.tag == "node" and outcome.code == 201
+            self.registration.answered(outcome, now)
+            for reason in EVENTS if new else ():
+                self._tell_node(reason, f"Node {self.node.name} status is now: {reason}")
+        elif uid in self.reports:
+            written(self.reports[uid], outcome, now)
+            self._dirty[uid] = None
+
+    # One pod.
+
+    def _sync(self, pod: Pod, now: float) -> None:
+        """Bring one pod nearer to what it should be, and tell the API how it is."""
+        wall_s = self.world.wall()
+        for _ in range(ROUNDS_MAX):
+            actions = life.advance(pod, now, wall_s)
+            if not actions:
+                break
+            for action in actions:
+                self._carry_out(pod, action, now)
+        else:
+            pod.wake(now)
+        if pod.gone and pod.sandbox == "removed":
+            self._forget(pod)
+            return
+        report = self.reports[pod.uid]
+        request = self.reporter.next_write(
+            report, pod, revision=self._revision, now=now, wall_s=wall_s
+        )
+        if request is not None:
+            self._ask(request)
+        self._set_alarm(pod.uid, min(pod.wake_at, report.wake_at))
+
+    def _forget(self, pod: Pod) -> None:
+        del self.pods[pod.uid], self.reports[pod.uid]
+        self._alarm_of.pop(pod.uid, None)
+        self._missing.discard(pod.uid)
+        self.addresses.free(pod.uid)
+        self.pulls.forget(pod.uid)
+
+    def _carry_out(self, pod: Pod, action: act.Action, now: float) -> None:
+        match action:
+            case act.Tell():
+                self._tell(pod, action)
+            case act.StartSandbox():
+                self._start_sandbox(pod, now)
+            case act.Start():
+                self._see_to_image(pod, action.container, now)
+            case act.Stop():
+                spec = _spec(pod, action.container)
+                stop = self.work.stop_container(
+                    pod.uid, spec, action.attempt, grace_s=action.grace_s, hook=action.hook
+                )
+                self.run(stop, f"stop {pod.name}/{action.container}")
+            case act.Probe():
+                spec = pod.container_spec(action.container)
+                probe = self.work.probe(pod.uid, spec, action.attempt, action.kind, pod.ip)
+                self.run(probe, f"probe {pod.name}/{action.container}")
+            case act.StopSandbox():
+                self.addresses.free(pod.uid)
+                self.run(_silent(self.work.stop_sandbox(pod.uid)), f"stop {pod.name}")
+            case act.RemoveSandbox():
+                self.run(self.work.remove_sandbox(pod.uid), f"remove {pod.name}")
+            case act.Forget():
+                forget = self.work.forget(pod.uid, action.container, action.attempt)
+                self.run(_silent(forget), f"forget {pod.name}/{action.container}")
+
+    def _start_sandbox(self, pod: Pod, now: float) -> None:
+        problem = self.runtime.unsupported(pod.spec)
+        address = None if problem else self.addresses.take(pod.uid)
+        if address is None:
+            problem = problem or f"no addresses are left in {self.node.pod_cidr}"
+            for event in life.sandbox_failed(pod, problem, now):
+                self._carry_out(pod, event, now)
+            return
+        spec = SandboxSpec(
+            pod_uid=pod.uid,
+            namespace=pod.namespace,
+            name=pod.name,
+            ip=address,
+            hostname=pod.spec["spec"].get("hostname") or pod.name[:63].rstrip("-."),
+        )
+        self.run(self.work.start_sandbox(spec), f"sandbox {pod.name}")
+
+    def _see_to_image(self, pod: Pod, name: str, now: float) -> None:
+        """Start a container whose image is there; have it pulled, or say why it will not be."""
+        spec = pod.container_spec(name)
+        image, policy = spec.get("image", ""), spec.get("imagePullPolicy") or "IfNotPresent"
+        decision = self.pulls.want(Waiter(pod.uid, name), image, policy, now)
+        if isinstance(decision, Present):
+            text = f'Container image "{image}" already present on machine'
+            text += " and can be accessed by the pod"
+            self._tell(pod, act.Tell("Normal", "Pulled", text, name))
+            self._start_container(pod, name, decision.record, now)
+        elif isinstance(decision, Refused):
+            if decision.event is not None:
+                self._tell(pod, act.Tell(*decision.event, name))
+                text = f"Error: {decision.reason}"
+                self._tell(pod, act.Tell("Warning", "Failed", text, name))
+            life.not_started(
+                pod,
+                name,
+                reason=decision.reason,
+                message=decision.message,
+                retry_at=decision.retry_at,
+            )
+        else:
+            self._tell(pod, act.Tell("Normal", "Pulling", f'Pulling image "{image}"', name))
+            if decision.begin:
+                self.run(self.work.pull(image), f"pull {image}")
+
+    def _start_container(self, pod: Pod, name: str, image: ImageRecord, now: float) -> None:
+        container = pod.containers[name]
+        try:
+            spec = container_spec(pod, name, container.next_attempt, self.references, self.host)
+        except ConfigError as error:
+            self._misconfigured(pod, name, "CreateContainerConfigError", str(error), now)
+            self._tell(pod, act.Tell("Warning", "Failed", f"Error: {error}", name))
+            return
+        except MountError as error:
+            self._misconfigured(pod, name, "", "", now)
+            self._tell(pod, act.Tell("Warning", "FailedMount", str(error)))
+            return
+        life.image_ready(pod, name)
+        start = self.work.start_container(
+            spec, image_id(spec.image, image), pod.container_spec(name)
+        )
+        self.run(start, f"start {pod.name}/{name}")
+
+    def _misconfigured(self, pod: Pod, name: str, reason: str, message: str, now: float) -> None:
+        again = now + CONFIG_RETRY_S
+        life.not_started(pod, name, reason=reason, message=message, retry_at=again)
+        self._missing.add(pod.uid)
+
+    # What the work brought.
+
+    def _noted(self, note: Note, now: float) -> None:
+        content = note.content()
+        if note.topic == "pulled":
+            self._pulled(content, now)
+        elif note.topic == "collected":
+            self._collected(content, now)
+        elif content[0] in self.pods:
+            pod = self.pods[content[0]]
+            for event in self._fold_note(pod, note.topic, content, now):
+                self._carry_out(pod, event, now)
+            self._dirty[pod.uid] = None
+
+    def _fold_note(
+        self, pod: Pod, topic: str, content: list[Any], now: float
+    ) -> Sequence[act.Action]:
+        """Tell the life of a pod what happened; return what follows from it at once."""
+        match topic, content:
+            case "sandbox", [_, ip, problem]:
+                if problem:
+                    return life.sandbox_failed(pod, problem, now)
+                life.sandbox_started(pod, ip)
+            case "removed", [_, problem]:
+                if problem:
+                    return life.sandbox_stays(pod, problem, now)
+                life.sandbox_removed(pod)
+                self.addresses.free(pod.uid)
+            case "started", _:
+                return self._started(pod, content, now)
+            case "exited", [_, name, attempt, code, reason, message, at_s]:
+                life.exited(pod, name, Exit(attempt, code, reason, message, at_s), now)
+            case "stopped", [_, name, attempt, problem]:
+                self._stopped(pod, name, attempt, now)
+                if problem:
+                    return [act.Tell("Warning", "FailedPreStopHook", "PreStopHook failed", name)]
+            case "probed", [_, name, attempt, kind, ok, message]:
+                return life.probed(
+                    pod, name, attempt=attempt, kind=kind, ok=ok, message=message, now=now
+                )
+            case _:
+                raise ValueError(f"a kubelet was told of {topic!r}")
+        return []
+
+    def _started(self, pod: Pod, content: list[Any], now: float) -> Sequence[act.Action]:
+        _, name, attempt, container_id, image, identity, at_s, reason, message, hook = content
+        if reason:
+            again = now + CONFIG_RETRY_S
+            life.not_started(pod, name, reason=reason, message=message, retry_at=again)
+            return [act.Tell("Warning", "Failed", f"Error: {message}", name)]
+        run = Run(attempt, id=container_id, image=image, image_id=identity, started_s=at_s)
+        events: list[act.Action] = [
+            act.Tell("Normal", "Created", "Container created", name),
+            act.Tell("Normal", "Started", "Container started", name),
+            *life.started(pod, name, run, now),
+        ]
+        if hook:
+            events.append(act.Tell("Warning", "FailedPostStartHook", "PostStartHook failed", name))
+            events.append(act.Tell("Normal", "Killing", "FailedPostStartHook", name))
+            life.halt(pod, name)
+        return events
+
+    def _stopped(self, pod: Pod, name: str, attempt: int, now: float) -> None:
+        """See to it that a container the runtime no longer has does not count as running."""
+        for record in self.runtime.sandboxes():
+            if record.pod_uid == pod.uid:
+                for found in record.containers:
+                    if (found.name, found.attempt) == (name, attempt):
+                        return  # Its exit is told, or it runs and will be told to stop again.
+        lost = Exit(attempt, LOST_CODE, LOST_REASON, LOST_MESSAGE, self.world.wall())
+        life.exited(pod, name, lost, now)
+
+    # Images.
+
+    def _pulled(self, content: list[Any], now: float) -> None:
+        image, seconds, found, reason, message = content
+        if found is None:
+            waiters = self.pulls.failed(image, reason, message, now)
+        else:
+            record = ImageRecord(found[0], tuple(found[1]), found[2])
+            waiters = self.pulls.pulled(image, record, now)
+            self.registration.images(self.runtime.images())
+        for waiter, since in waiters.items():
+            pod = self.pods.get(waiter.pod_uid)
+            if pod is None or pod.containers[waiter.container].stage != "pulling":
+                continue
+            self._dirty[pod.uid] = None
+            if found is None:
+                self._not_pulled(pod, waiter.container, image, reason, message, now)
+                continue
+            text = f'Successfully pulled image "{image}" in {go_duration(seconds)} '
+            text += f"({go_duration(now - since)} including waiting). "
+            text += f"Image size: {record.size_bytes} bytes."
+            self._tell(pod, act.Tell("Normal", "Pulled", text, waiter.container))
+            self._start_container(pod, waiter.container, record, now)
+
+    def _not_pulled(
+        self, pod: Pod, name: str, image: str, reason: str, message: str, now: float
+    ) -> None:
+        text = f'Failed to pull image "{image}": {message}'
+        self._tell(pod, act.Tell("Warning", "Failed", text, name))
+        self._tell(pod, act.Tell("Warning", "Failed", f"Error: {reason}", name))
+        again = now + BACKOFF_SHOWN_S
+        life.not_started(pod, name, reason=reason, message=message, retry_at=again)
+
+    def _collect_images(self, now: float) -> None:
+        self._collect_at = now + self.node.image_gc_s
+        records = self.runtime.images()
+        self.pulls.learn(records, now)
+        self.registration.images(records)
+        names = {spec.get("image", "") for pod in self.pods.values() for spec in specs_of(pod.spec)}
+        used = {record.digest for name in names if (record := self.pulls.present(name))}
+        found = collect(
+            records,
+            in_use=used,
+            last_used=self.pulls.last_used,
+            first_seen=self.pulls.first_seen,
+            limits=self._limits,
+            now=now,
+        )
+        if found.problem:
+            self._tell_node("FreeDiskSpaceFailed", found.problem, type_="Warning")
+        if found.digests:
+            self.run(self.work.remove_images(found.digests), "collect images")
+
+    def _collected(self, problems: list[str], now: float) -> None:
+        for problem in problems:
+            self._tell_node("ImageGCFailed", problem, type_="Warning")
+        records = self.runtime.images()
+        self.pulls.learn(records, now)
+        self.registration.images(records)
+
+    # Timers, requests, events.
+
+    def _ring(self, now: float) -> None:
+        """Make dirty the pods whose time has come."""
+        while self._alarms and self._alarms[0][0] <= now:
+            at, uid = heapq.heappop(self._alarms)
+            if self._alarm_of.get(uid) == at:
+                del self._alarm_of[uid]
+                self._dirty[uid] = None
+
+    def _set_alarm(self, uid: str, at: float) -> None:
+        if at == NEVER:
+            self._alarm_of.pop(uid, None)
+        elif self._alarm_of.get(uid) != at:
+            self._alarm_of[uid] = at
+            heapq.heappush(self._alarms, (at, uid))
+
+    def _set_timer(self, now: float) -> None:
+        while self._alarms and self._alarm_of.get(self._alarms[0][1]) != self._alarms[0][0]:
+            heapq.heappop(self._alarms)
+        at = min(self.registration.next_at, self._collect_at)
+        if self._alarms:
+            at = min(at, self._alarms[0][0])
+        if at != self._timer_at or at <= now:
+            self._timer_at = at
+            self.wake_in(at - now + LATE_S)
+
+    def _ask(self, request: Request) -> None:
+        asked = replace(request, sender=self.name, seen=self._revision, user=self._user)
+        self.send(API_SERVER, asked.encode())
+
+    def _tell(self, pod: Pod, event: act.Tell) -> None:
+        regarding = {"apiVersion": "v1", "kind": "Pod", "metadata": pod.spec["metadata"]}
+        request = self.recorder.record(
+            regarding,
+            event.type,
+            event.reason,
+            event.message,
+            wall_s=self.world.wall(),
+            field_path=_field_path(pod, event.container),
+        )
+        self.send(API_SERVER, request.encode())
+
+    def _tell_node(self, reason: str, message: str, *, type_: str = "Normal") -> None:
+        name = self.node.name  # Kubernetes, too, calls a node by its name in place of its uid.
+        regarding = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}}
+        request = self.recorder.record(regarding, type_, reason, message, wall_s=self.world.wall())
+        self.send(API_SERVER, request.encode())
+
+
+def _field_path(pod: Pod, container: str) -> str:
+    if not container:
+        return ""
+    role = pod.containers[container].role
+    return f"spec.{'containers' if role == 'main' else 'initContainers'}{{{container}}}"
+
+
+def _spec(pod: Pod, container: str) -> Object:
+    """Return a container as the spec has it; only its name if the pod is not known."""
+    return next((c for c in specs_of(pod.spec) if c["name"] == container), {"name": container})
+
+
+async def _silent(work: Coroutine[Any, Any, None]) -> bytes | None:
+    await work
+    return None

@@ -1,0 +1,110 @@
+"""How simulated containers behave: a script per image, which a pod's annotations may change. Pure.
+
+A pod overrides the script of its images by annotations. `kubeloop.dev/sim.run-s: "3"` holds for all
+its containers, `kubeloop.dev/sim.web.run-s: "3"` for the one called web. What may be set:
+
+    start-s run-s exit-code fails ready-after-s fails-after-s probe-results term-s start-error log
+
+`fails` is a list of exit codes, "1,1,0"; `probe-results` a list of "ok" and "fail"; `log` is text.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+PREFIX: Final = "kubeloop.dev/sim."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What happens to containers of one image. The default runs for ever and is ready at once.
+
+    start_s:       how long a start takes;  start_error: it fails, for this reason.
+    run_s:         how long a run lasts; None: until it is told to stop.
+    exit_code:     of a run that ends by itself.
+    fails:         exit codes of the first runs, one each; a run with 0 here, and those after the
+                   last, do as run_s and exit_code say. A failing run lasts `fails_s`.
+    ready_after_s: probes fail before;  fails_after_s: probes fail after, None: never.
+    probe_results: results of the first probes of a run, before the two above count.
+    port:          the only port that answers; None: every port.
+    log:           lines written when a run begins.
+    term_s:        how long it takes to end after TERM; None: only KILL ends it.
+    pull_s, pull_error, size_bytes: the image itself; with an error it cannot be pulled.
+    """
+
+    start_s: float = 0.0
+    start_error: str = ""
+    run_s: float | None = None
+    exit_code: int = 0
+    fails: tuple[int, ...] = ()
+    fails_s: float = 0.0
+    ready_after_s: float = 0.0
+    fails_after_s: float | None = None
+    probe_results: tuple[bool, ...] = ()
+    port: int | None = None
+    log: tuple[str, ...] = ()
+    term_s: float | None = 0.0
+    pull_s: float = 0.0
+    pull_error: str = ""
+    size_bytes: int = 10_000_000
+
+    def ending(self, attempt: int) -> tuple[float, int] | None:
+        """Return after how long run `attempt` ends by itself, and how; None if it does not."""
+        if attempt < len(self.fails) and self.fails[attempt] != 0:
+            return self.fails_s, self.fails[attempt]
+        return None if self.run_s is None else (self.run_s, self.exit_code)
+
+    def healthy(self, age_s: float, probes: int) -> bool:
+        """Tell whether probe number `probes` of a run, `age_s` after its start, succeeds."""
+        if probes < len(self.probe_results):
+            return self.probe_results[probes]
+        failing = self.fails_after_s is not None and age_s >= self.fails_after_s
+        return age_s >= self.ready_after_s and not failing
+
+
+DEFAULT: Final = Script()
+
+
+def annotated(script: Script, container: str, annotations: Mapping[str, str]) -> Script:
+    """Return the script with what a pod's annotations change. Raises: ValueError."""
+    changes: dict[str, Any] = {}
+    for prefix in (PREFIX, f"{PREFIX}{container}."):
+        for key, text in annotations.items():
+            field = _FIELDS.get(key.removeprefix(prefix)) if key.startswith(prefix) else None
+            if field is not None:
+                try:
+                    changes[field[0]] = field[1](text)
+                except ValueError as error:
+                    raise ValueError(f"annotation {key}: {text!r} is wrong: {error}") from error
+    return replace(script, **changes) if changes else script
+
+
+def _numbers(text: str) -> Sequence[int]:
+    return tuple(int(part) for part in text.split(",") if part.strip())
+
+
+def _results(text: str) -> Sequence[bool]:
+    words = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [word for word in words if word not in ("ok", "fail")]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is neither ok nor fail")
+    return tuple(word == "ok" for word in words)
+
+
+def _seconds(text: str) -> float | None:
+    return None if text == "never" else float(text)
+
+
+_FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "start-s": ("start_s", float),
+    "start-error": ("start_error", str),
+    "run-s": ("run_s", _seconds),
+    "exit-code": ("exit_code", int),
+    "fails": ("fails", _numbers),
+    "fails-s": ("fails_s", float),
+    "ready-after-s": ("ready_after_s", float),
+    "fails-after-s": ("fails_after_s", _seconds),
+    "probe-results": ("probe_results", _results),
+    "term-s": ("term_s", _seconds),
+    "log": ("log", lambda text: tuple(text.splitlines())),
+}

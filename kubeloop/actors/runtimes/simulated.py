@@ -1,0 +1,347 @@
+"""A runtime whose containers are scripts: no process is started, and time is the world's.
+
+For tests and for scale. It is a prober, too, since nobody listens in its pods. A `Ledger` that all
+nodes of a cluster share tells who runs what, and remembers if a pod ever ran on two nodes.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kubeloop.actors.runtimes.protocol import (
+    ContainerRecord,
+    ContainerSpec,
+    ExecResult,
+    Exited,
+    ImageRecord,
+    RuntimeFailure,
+    SandboxRecord,
+    SandboxSpec,
+)
+from kubeloop.actors.runtimes.scripts import DEFAULT, Script, annotated
+from kubeloop.actors.world import Timer, World
+
+_KILLED: Final = 128 + 9
+_TERMINATED: Final = 128 + 15
+
+
+class Ledger:
+    """Which node runs which pod. violations: what must never happen and did."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, dict[str, int]] = {}  # Pod uid → node → running containers.
+        self.violations: list[str] = []
+
+    def began(self, node: str, pod_uid: str) -> None:
+        """A container of the pod began on `node`."""
+        nodes = self.running.setdefault(pod_uid, {})
+        nodes[node] = nodes.get(node, 0) + 1
+        if len(nodes) > 1:
+            self.violations.append(f"pod {pod_uid} runs on {' and '.join(sorted(nodes))}")
+
+    def ended(self, node: str, pod_uid: str) -> None:
+        """A container of the pod ended on `node`."""
+        nodes = self.running[pod_uid]
+        nodes[node] -= 1
+        if not nodes[node]:
+            del nodes[node]
+        if not nodes:
+            del self.running[pod_uid]
+
+
+@dataclass(slots=True)
+class _Process:
+    """One run of a container."""
+
+    spec: ContainerSpec
+    script: Script
+    id: str
+    started_s: float
+    began: float
+    running: bool = True
+    finished_s: float = 0.0
+    code: int = 0
+    reason: str = ""
+    probes: int = 0
+    kill_at: float = float("inf")
+    timer: Timer | None = None
+    killer: Timer | None = None
+    ended: "asyncio.Event" = field(default_factory=asyncio.Event)
+    lines: list[tuple[float, bytes]] = field(default_factory=list)
+
+    def record(self) -> ContainerRecord:
+        return ContainerRecord(
+            name=self.spec.name,
+            attempt=self.spec.attempt,
+            id=self.id,
+            image=self.spec.image,
+            running=self.running,
+            started_s=self.started_s,
+            finished_s=self.finished_s,
+            code=self.code,
+            reason=self.reason,
+        )
+
+
+@dataclass(slots=True)
+class _Sandbox:
+    spec: SandboxSpec
+    ip: str
+    runs: dict[str, list[_Process]] = field(default_factory=dict)
+
+    def processes(self) -> list[_Process]:
+        return [process for runs in self.runs.values() for process in runs]
+
+
+class SimulatedRuntime:
+    """Implements `Runtime` and `Prober` in virtual time.
+
+    images: the script of each image, by the name pods use; others do as `Script()` says.
+    node:   how the ledger calls this node.
+    """
+
+    name = "simulated"
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        images: Mapping[str, Script] | None = None,
+        node: str = "",
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.world, self.scripts, self.node = world, dict(images or {}), node
+        self.ledger = ledger or Ledger()
+        self._on_exit: Callable[[Exited], None] = lambda _: None
+        self._sandboxes: dict[str, _Sandbox] = {}
+        self._images: dict[str, ImageRecord] = {}
+        self._born = 0
+
+    # Pods.
+
+    def listen(self, on_exit: Callable[[Exited], None]) -> None:
+        self._on_exit = on_exit
+
+    def sandboxes(self) -> Sequence[SandboxRecord]:
+        return [
+            SandboxRecord(
+                pod_uid=uid,
+                namespace=sandbox.spec.namespace,
+                name=sandbox.spec.name,
+                ip=sandbox.ip,
+                containers=tuple(process.record() for process in sandbox.processes()),
+            )
+            for uid, sandbox in self._sandboxes.items()
+        ]
+
+    def unsupported(self, pod: Mapping[str, Any]) -> str:
+        """Nothing is: what is only simulated can be anything."""
+        return ""
+
+    async def start_sandbox(self, spec: SandboxSpec) -> str:
+        sandbox = self._sandboxes.setdefault(spec.pod_uid, _Sandbox(spec, spec.ip))
+        sandbox.ip = spec.ip
+        return sandbox.ip
+
+    async def stop_sandbox(self, pod_uid: str) -> None:
+        sandbox = self._sandboxes.get(pod_uid)
+        if sandbox is not None:
+            self._kill_all(sandbox)
+            sandbox.ip = ""
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        sandbox = self._sandboxes.pop(pod_uid, None)
+        if sandbox is not None:
+            self._kill_all(sandbox)
+
+    async def start_container(self, spec: ContainerSpec) -> str:
+        try:
+            script = annotated(self.scripts.get(spec.image, DEFAULT), spec.name, spec.annotations)
+        except ValueError as error:
+            raise RuntimeFailure("CreateContainerConfigError", str(error)) from error
+        if script.start_s:
+            await asyncio.sleep(script.start_s)
+        sandbox = self._sandboxes.get(spec.pod_uid)
+        if sandbox is None or not sandbox.ip:
+            raise RuntimeFailure("CreateContainerError", f"pod {spec.pod_uid} has no sandbox")
+        if script.start_error:
+            raise RuntimeFailure("RunContainerError", script.start_error)
+        runs = sandbox.runs.setdefault(spec.name, [])
+        if any(process.running for process in runs):
+            raise RuntimeFailure("CreateContainerError", f"container {spec.name} runs already")
+        process = self._begin(spec, script)
+        runs.append(process)
+        return process.id
+
+    def _begin(self, spec: ContainerSpec, script: Script) -> _Process:
+        self._born += 1
+        text = f"{self.node}/{spec.pod_uid}/{spec.name}/{spec.attempt}/{self._born}"
+        process = _Process(
+            spec,
+            script,
+            id=hashlib.sha256(text.encode()).hexdigest(),
+            started_s=self.world.wall(),
+            began=self.world.now(),
+        )
+        process.lines = [(process.started_s, f"{line}\n".encode()) for line in script.log]
+        self.ledger.began(self.node, spec.pod_uid)
+        ending = script.ending(spec.attempt)
+        if ending is not None:
+            after_s, code = ending
+            process.timer = self.world.later(after_s, lambda: self._end(process, code))
+        return process
+
+    async def stop_container(self, pod_uid: str, container: str, *, grace_s: float) -> None:
+        process = self._running(pod_uid, container)
+        if process is None:
+            return
+        kill_at = self.world.now() + grace_s
+        if kill_at < process.kill_at:
+            first, process.kill_at = process.kill_at == float("inf"), kill_at
+            if process.killer is not None:
+                process.killer.cancel()
+            process.killer = self.world.later(grace_s, lambda: self._end(process, _KILLED))
+            term_s = process.script.term_s
+            if first and term_s is not None and term_s <= grace_s:
+                if process.timer is not None:
+                    process.timer.cancel()
+                process.timer = self.world.later(term_s, lambda: self._end(process, _TERMINATED))
+        await process.ended.wait()
+
+    async def remove_container(self, pod_uid: str, container: str, attempt: int) -> None:
+        sandbox = self._sandboxes.get(pod_uid)
+        if sandbox is not None and container in sandbox.runs:
+            sandbox.runs[container] = [
+                process
+                for process in sandbox.runs[container]
+                if process.running or process.spec.attempt != attempt
+            ]
+
+    def kill(self, pod_uid: str, container: str, *, code: int = _KILLED) -> None:
+        """Have a running container's process end now, as if something had killed it."""
+        process = self._running(pod_uid, container)
+        if process is not None:
+            self._end(process, code)
+
+    def lose(self) -> None:
+        """Lose every pod without a word, as a machine does that is switched off and on."""
+        for sandbox in self._sandboxes.values():
+            for process in sandbox.processes():
+                self._finish(process, _KILLED)
+        self._sandboxes.clear()
+
+    def _kill_all(self, sandbox: _Sandbox) -> None:
+        for process in sandbox.processes():
+            self._end(process, _KILLED)
+
+    def _end(self, process: _Process, code: int) -> None:
+        if self._finish(process, code):
+            spec = process.spec
+            told = Exited(spec.pod_uid, spec.name, spec.attempt, code, process.reason)
+            self._on_exit(told)
+
+    def _finish(self, process: _Process, code: int) -> bool:
+        if not process.running:
+            return False
+        for timer in (process.timer, process.killer):
+            if timer is not None:
+                timer.cancel()
+        process.running, process.code = False, code
+        process.finished_s = self.world.wall()
+        process.reason = "Completed" if code == 0 else "Error"
+        self.ledger.ended(self.node, process.spec.pod_uid)
+        process.ended.set()
+        return True
+
+    def _running(self, pod_uid: str, container: str) -> _Process | None:
+        sandbox = self._sandboxes.get(pod_uid)
+        runs = sandbox.runs.get(container, []) if sandbox is not None else []
+        return next((process for process in runs if process.running), None)
+
+    # What runs inside.
+
+    async def exec(
+        self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float
+    ) -> ExecResult:
+        process = self._running(pod_uid, container)
+        if process is None:
+            raise RuntimeFailure("ContainerNotRunning", f"container {container} does not run")
+        ok = self._probe(process)
+        return ExecResult(0, b"") if ok else ExecResult(1, b"the simulated command failed")
+
+    async def logs(
+        self, pod_uid: str, container: str, *, attempt: int, follow: bool = False
+    ) -> AsyncIterator[tuple[float, bytes]]:
+        sandbox = self._sandboxes.get(pod_uid)
+        runs = sandbox.runs.get(container, []) if sandbox is not None else []
+        process = next((p for p in runs if p.spec.attempt == attempt), None)
+        if process is None:
+            raise RuntimeFailure("NotFound", f"container {container} has no run {attempt}")
+        for line in process.lines:
+            yield line
+        if follow:
+            await process.ended.wait()
+
+    async def http(
+        self,
+        ip: str,
+        port: int,
+        *,
+        scheme: str,
+        path: str,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> tuple[bool, str]:
+        url = f"{scheme.lower()}://{ip}:{port}{path}"
+        process = self._listening(ip, port)
+        if process is None:
+            refused = f"dial tcp {ip}:{port}: connect: connection refused"
+            return False, f'Get "{url}": {refused}'
+        if self._probe(process):
+            return True, ""
+        return False, "HTTP probe failed with statuscode: 503"
+
+    async def tcp(self, ip: str, port: int, *, timeout_s: float) -> tuple[bool, str]:
+        process = self._listening(ip, port)
+        if process is not None and self._probe(process):
+            return True, ""
+        return False, f"dial tcp {ip}:{port}: connect: connection refused"
+
+    def _listening(self, ip: str, port: int) -> _Process | None:
+        for sandbox in self._sandboxes.values():
+            if sandbox.ip == ip:
+                for process in sandbox.processes():
+                    if process.running and process.script.port in (None, port):
+                        return process
+        return None
+
+    def _probe(self, process: _Process) -> bool:
+        process.probes += 1
+        return process.script.healthy(self.world.now() - process.began, process.probes - 1)
+
+    # Images.
+
+    async def pull(self, image: str) -> ImageRecord:
+        script = self.scripts.get(image, DEFAULT)
+        if script.pull_s:
+            await asyncio.sleep(script.pull_s)
+        if script.pull_error:
+            raise RuntimeFailure("ErrImagePull", script.pull_error)
+        digest = f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+        record = ImageRecord(digest, (image,), script.size_bytes)
+        self._images[digest] = record
+        return record
+
+    def images(self) -> Sequence[ImageRecord]:
+        return list(self._images.values())
+
+    async def remove_image(self, digest: str) -> None:
+        self._images.pop(digest, None)
+
+    async def close(self) -> None:
+        self.listen(lambda _: None)
+        for sandbox in self._sandboxes.values():
+            self._kill_all(sandbox)
+        self._sandboxes.clear()
