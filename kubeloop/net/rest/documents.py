@@ -122,37 +122,28 @@ def _openapi_v3(path: str, parameters: dict[str, str]) -> Document:
     if not path:
         return _openapi_index()
     found = _openapi_document(path)
-    if found is None:
-        return NOT_FOUND
-    if parameters.get("hash") == found.headers["Etag"].strip('"'):
-        headers = {**found.headers, "Cache-Control": _IMMUTABLE}
-        return Document(found.body, found.content_type, headers=headers)
-    return found
+    if found is None or parameters.get("hash") != found.headers["Etag"].strip('"'):
+        return found or NOT_FOUND
+    headers = {**found.headers, "Cache-Control": _IMMUTABLE}
+    return Document(found.body, found.content_type, headers=headers)
 
 
 @functools.cache
 def _openapi_index() -> Document:
-    """Return the index: every document with the hash of its content, so that clients keep it."""
     from kubeloop.api import openapi
 
-    index = openapi.v3_index()
-    for path, entry in index["paths"].items():
-        document = _openapi_document(path)
-        assert document is not None, f"the index names {path}, and there is no such document"
-        tag = document.headers["Etag"].strip('"')
-        entry["serverRelativeURL"] = f"/openapi/v3/{path}?hash={tag}"
-    return Document(dumps(index), _TEXT)
+    return Document(dumps(openapi.v3_index()), _TEXT)
 
 
 @functools.cache
 def _openapi_document(path: str) -> Document | None:
     from kubeloop.api import openapi
 
-    try:
-        body = dumps(openapi.v3_document(path))
-    except LookupError:
+    entry = openapi.v3_index()["paths"].get(path)
+    if entry is None:
         return None
-    return Document(body, JSON, headers={"Etag": etag(body)})
+    tag = entry["serverRelativeURL"].partition("?hash=")[2]
+    return Document(dumps(openapi.v3_document(path)), JSON, headers={"Etag": f'"{tag}"'})
 
 
 def _openapi_v2(accept: str) -> Document:

@@ -12,7 +12,6 @@ aiohttp is used for HTTP itself and for nothing else.
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ class RestServer:
         token: str,
         tls: TlsFiles | None = None,
         version: Version | None = None,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float],
     ) -> None:
         self.backend, self.name, self.tls = backend, name, tls
         self.host, self.port = host, port

@@ -1,0 +1,158 @@
+"""Certificates for one cluster: an authority, and a server's certificate signed by it.
+
+EC P-256, made where it is needed and kept nowhere else. `cryptography` is heavy (80 ms), so it is
+imported when the first certificate is made.
+"""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.x509 import Certificate, CertificateBuilder
+
+_VALID: Final = timedelta(days=365)
+_SKEW: Final = timedelta(hours=1)  # Clocks differ: valid a little before now.
+KUBERNETES_NAMES: Final = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM: what a server presents, and what a client checks it with."""
+
+    authority: bytes
+    certificate: bytes
+    key: bytes
+
+
+def make_certificates(
+    names: Sequence[str], addresses: Sequence[str], *, now: float
+) -> Certificates:
+    """Return a new authority and a server certificate for these names and IP addresses.
+
+    names: beside those Kubernetes' API server always has.
+    now:   seconds since 1970; they are valid for a year from then.
+    Cost:  about 1 ms.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    today = datetime.fromtimestamp(now, UTC)
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = _authority(authority_key, today)
+    key = ec.generate_private_key(ec.SECP256R1())
+    all_names = list(dict.fromkeys([*KUBERNETES_NAMES, *names]))
+    certificate = _server(authority, authority_key, key, all_names, addresses, today)
+    return Certificates(
+        authority=authority.public_bytes(Encoding.PEM),
+        certificate=certificate.public_bytes(Encoding.PEM),
+        key=_pem(key),
+    )
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read; whoever reads it sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _authority(key: "EllipticCurvePrivateKey", now: datetime) -> "Certificate":
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    builder = _builder("kubeloop-ca", "kubeloop-ca", key, now)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
+
+
+def _server(
+    authority: "Certificate",
+    authority_key: "EllipticCurvePrivateKey",
+    key: "EllipticCurvePrivateKey",
+    names: Sequence[str],
+    addresses: Sequence[str],
+    now: datetime,
+) -> "Certificate":
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    builder = _builder("kube-apiserver", "kubeloop-ca", key, now)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+    builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    builder = builder.add_extension(purpose, critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    builder = builder.add_extension(signer, critical=False)
+    return builder.sign(authority_key, hashes.SHA256())
+
+
+def _builder(
+    subject: str, issuer: str, key: "EllipticCurvePrivateKey", now: datetime
+) -> "CertificateBuilder":
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    def named(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+    return (
+        x509.CertificateBuilder()
+        .subject_name(named(subject))
+        .issuer_name(named(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + _VALID)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> "x509.KeyUsage":
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(key: "EllipticCurvePrivateKey") -> bytes:
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
