@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kubeloop.cluster import Cluster, SyncCluster
+    from kubeloop.cluster import Cluster
+    from kubeloop.sync import SyncCluster
 
 __all__ = ["Cluster", "SyncCluster", "__version__"]
 __version__ = "0.1.0"
 
-_HOMES = {"Cluster": "kubeloop.cluster", "SyncCluster": "kubeloop.cluster"}
+_HOMES = {"Cluster": "kubeloop.cluster", "SyncCluster": "kubeloop.sync"}
 
 
 def __getattr__(name: str) -> object:

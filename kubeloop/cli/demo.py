@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 
 from kubeloop.cli.kubectl import find_kubectl
-from kubeloop.cli.up import stop_requested, write_kubeconfig
+from kubeloop.cli.up import stop_requested
 
 IMAGE: Final = "rainbow/mc-user:1.0.RELEASE"
 NODE_PORT: Final = 31001
@@ -50,6 +50,7 @@ class Demo:
     async def run(self, *, once: bool) -> None:
         """Do it all. Raises: click.ClickException that says what to do."""
         from kubeloop.cluster import Cluster, StartFailed
+        from kubeloop.net.kubeconfig import write
 
         stopped = stop_requested()
         images = self.directory / "images"
@@ -61,7 +62,7 @@ class Demo:
         }  # fmt: skip
         try:
             async with Cluster(**options) as cluster:
-                write_kubeconfig(cluster.config_yaml(), self.kubeconfig)
+                write(self.kubeconfig, cluster.kubeconfig)
                 self._done(f"cluster of {cluster.node_count} nodes at {cluster.url}")
                 await self._deploy()
                 await self._show()

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +87,15 @@ def command(
 async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> None:
     """Run a cluster until SIGINT or SIGTERM arrives."""
     from kubeloop.cluster import Cluster, StartFailed
+    from kubeloop.net import kubeconfig as config
 
     stopped = stop_requested()
     try:
         async with Cluster(**options) as cluster:
-            write_kubeconfig(cluster.config_yaml(), kubeconfig)
+            config.write(kubeconfig, cluster.kubeconfig)
             if merge:
-                merged = cluster.merge_kubeconfig()
-                click.echo(f"added context {cluster.context} to {merged}")
+                config.merge(own_kubeconfig(), cluster.kubeconfig)
+                click.echo(f"added context {cluster.context} to {own_kubeconfig()}")
             write_record(record_of(cluster, kubeconfig))
             try:
                 click.echo(usage(cluster, kubeconfig))
@@ -103,10 +103,16 @@ async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> No
             finally:
                 forget(cluster.name)
                 if merge:
-                    cluster.unmerge_kubeconfig()
-    except StartFailed as error:
+                    config.remove(own_kubeconfig(), cluster.name)
+    except (StartFailed, config.KubeconfigError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"cluster {options['name']} stopped")
+
+
+def own_kubeconfig() -> Path:
+    """Return the user's own kubeconfig: the first of $KUBECONFIG, or ~/.kube/config."""
+    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+    return Path(named) if named else Path.home() / ".kube" / "config"
 
 
 def stop_requested() -> asyncio.Event:
@@ -115,18 +121,6 @@ def stop_requested() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
-
-
-def write_kubeconfig(text: str, path: Path) -> None:
-    """Write a kubeconfig that only its owner may read: it holds the token."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with suppress(FileNotFoundError):
-        beside.unlink()
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    beside.replace(path)
 
 
 def record_of(cluster: Any, kubeconfig: Path) -> Record:

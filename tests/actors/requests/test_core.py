@@ -31,7 +31,7 @@ class Server:
             bits=random.Random(1).getrandbits,
             settings=settings or Settings(),
         )
-        for obj in bootstrap_objects(self.core.state.settings, "127.0.0.1", 0):
+        for obj in bootstrap_objects(self.core.state.settings):
             self.create(obj)
 
     def ask(

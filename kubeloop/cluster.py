@@ -1,0 +1,352 @@
+"""A cluster: builds the actors, introduces them to store and net, starts and stops them.
+
+    async with Cluster(nodes=3) as c:
+        await c.api.apply("deployment.yaml")
+        await c.api.wait("deployment/web", "condition=Available")
+
+It is the only module that knows all rooms; none of them knows it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import msgpack
+
+from kubeloop.actors.api_server import ApiServer, Subscriptions
+from kubeloop.actors.controller_manager import ControllerManager
+from kubeloop.actors.controller_manager import Settings as ControllerSettings
+from kubeloop.actors.kube_proxy import KubeProxy
+from kubeloop.actors.kubelet import Kubelet
+from kubeloop.actors.messages import API_SERVER
+from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
+from kubeloop.actors.requests.state import Settings
+from kubeloop.actors.runtimes.protocol import RuntimeFailure
+from kubeloop.actors.runtimes.simulated import Script
+from kubeloop.actors.scheduler import Scheduler
+from kubeloop.actors.supervisor import Supervisor
+from kubeloop.actors.world import LoopWorld, World
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.errors import ApiError, BadRequest, NotFound
+from kubeloop.net.client import Client
+from kubeloop.nodes import Node, Nodes, SimulatedNodes
+from kubeloop.store.disk import RealDisk
+from kubeloop.store.store import Store
+
+if TYPE_CHECKING:
+    from kubeloop.endpoint import Endpoint
+
+CONTROLLER_MANAGER: Final = "controller-manager"
+SCHEDULER: Final = "scheduler"
+READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
+HISTORY_REVISIONS: Final = 10_000
+
+
+class StartFailed(Exception):
+    """The cluster could not start; the message says why and what to do."""
+
+
+class Cluster:
+    """One Kubernetes cluster inside the running asyncio loop.
+
+    nodes:     how many nodes, named node-1, node-2, …
+    name:      shown in the kubeconfig as context kubeloop-NAME.
+    rest:      whether to open the REST endpoint, on `port` of loopback (0: a free one); with `tls`
+               it speaks HTTPS.
+    data_dir:  keep every object here, over restarts; None keeps everything in memory.
+    runtime:   "simulated": pods are scripts of behaviour; "process": real processes.
+    images:    the scripts of the simulated runtime by image name.
+    image_dir: the image store the embedded registry serves to real processes.
+    registry:  the URL of another registry to pull from.
+    seed:      makes every choice repeatable; None draws it from the operating system.
+    settings:  of the API server;  controllers: of the controller manager.
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: int = 1,
+        name: str = "kubeloop",
+        rest: bool = False,
+        tls: bool = False,
+        port: int = 0,
+        data_dir: Path | str | None = None,
+        runtime: Literal["simulated", "process"] = "simulated",
+        images: Mapping[str, Script] | None = None,
+        image_dir: Path | str | None = None,
+        registry: str = "",
+        seed: int | None = None,
+        settings: Settings | None = None,
+        controllers: ControllerSettings | None = None,
+    ) -> None:
+        if nodes < 0:
+            raise ValueError(f"nodes={nodes}: a cluster has 0 nodes or more")
+        if tls and not rest:
+            raise ValueError("tls=True needs rest=True: there is no endpoint to protect")
+        self.name, self.node_count, self.seed = name, nodes, seed
+        self.data_dir = None if data_dir is None else Path(data_dir)
+        self._rest, self._tls, self._port = rest, tls, port
+        self._runtime, self._images, self._registry = runtime, images, registry
+        self._image_dir = None if image_dir is None else Path(image_dir)
+        self._settings, self._controllers = settings, controllers or ControllerSettings()
+        self._nodes: dict[str, Node] = {}
+        self._endpoint: Endpoint | None = None
+        self.supervisor: Supervisor
+        self.store: Store
+        self.nodes: Nodes
+        self.api: Client
+
+    # Life.
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start everything; return when every node is Ready. Raises: StartFailed."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        # A loop that keeps its own wall clock (a virtual one) is asked for the time.
+        self.world = LoopWorld(loop, seed=self.seed, wall=getattr(loop, "wall", time.time))
+        self.nodes = self._make_nodes(self.world)
+        await self.nodes.start()
+        self.store = self._open_store(loop)
+        self.hub = self.store.hub
+        self.supervisor = Supervisor(self.world)
+        self.api = Client(self)
+        settings = self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
+        subscriptions = Subscriptions({})
+        self.supervisor.start(
+            API_SERVER,
+            lambda scene, name: ApiServer(
+                scene, name, store=self.store, subscriptions=subscriptions, settings=settings
+            ),
+        )
+        if self._rest:
+            await self._start_endpoint()
+        for obj in bootstrap_objects(settings):
+            await self._ensure(obj)
+        await self._announce()
+        self.supervisor.start(
+            CONTROLLER_MANAGER,
+            lambda scene, name: ControllerManager(scene, name, settings=self._controllers),
+        )
+        self.supervisor.start(SCHEDULER, Scheduler)
+        for index in range(1, self.node_count + 1):
+            self._start_node(f"node-{index}", index)
+        await self._ready()
+
+    async def stop(self) -> None:
+        """Stop everything that was started; harmless if nothing was."""
+        if self._endpoint is not None:
+            await self._endpoint.stop()
+            self._endpoint = None
+        if hasattr(self, "supervisor"):
+            self.supervisor.stop_all()
+        if hasattr(self, "nodes"):
+            await self.nodes.close()
+        if hasattr(self, "store"):
+            self.store.close()
+
+    # What the wire needs.
+
+    async def ask(self, request: Request) -> Outcome:
+        """Have the API server handle a request."""
+        answer: bytes = await self.supervisor.ask(API_SERVER, request.encode())
+        return Outcome(*msgpack.unpackb(answer)[1:])
+
+    def revision(self) -> int:
+        """Return the newest durable revision."""
+        return self.store.durable
+
+    async def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool, follow: bool
+    ) -> AsyncIterator[tuple[float, bytes]]:
+        """Yield (seconds since 1970, line) of a container's log. Raises: ApiError."""
+        found = await self.api.get("pods", pod, namespace=namespace)
+        statuses = [
+            s
+            for field in ("containerStatuses", "initContainerStatuses")
+            for s in found.status.get(field) or ()
+            if s["name"] == container
+        ]
+        node = self._nodes.get(found.spec.get("nodeName", ""))
+        if node is None or not statuses:
+            raise BadRequest(
+                f'container "{container}" in pod "{pod}" is waiting to start: ContainerCreating'
+            )
+        restarts = statuses[0]["restartCount"]
+        if previous and not restarts:
+            raise BadRequest(
+                f'previous terminated container "{container}" in pod "{pod}" not found'
+            )
+        lines = node.runtime.logs(
+            found.uid, container, attempt=restarts - 1 if previous else restarts, follow=follow
+        )
+        try:
+            async for told in lines:
+                yield told
+        except RuntimeFailure as failure:
+            raise BadRequest(
+                f'container "{container}" in pod "{pod}" is waiting to start: {failure.reason}'
+            ) from failure
+
+    # What users of the endpoint need.
+
+    @property
+    def url(self) -> str:
+        """Where the REST endpoint answers. Raises: RuntimeError if there is none."""
+        return self._opened().url
+
+    @property
+    def context(self) -> str:
+        """The cluster's context in its kubeconfig."""
+        return f"kubeloop-{self.name}"
+
+    @property
+    def kubeconfig(self) -> dict[str, Any]:
+        """A self-contained kubeconfig: address, authority and token."""
+        return self._opened().kubeconfig()
+
+    def config_yaml(self) -> str:
+        """Return the kubeconfig as the text of its file."""
+        import yaml
+
+        text: str = yaml.safe_dump(self.kubeconfig, sort_keys=False)
+        return text
+
+    @property
+    def runtime_name(self) -> str:
+        """What pods are made of: "simulated", "process"."""
+        return self.nodes.runtime_name
+
+    @property
+    def proxy_mode(self) -> str:
+        """What carries the connections to Services: "userspace", "none"."""
+        return self.nodes.proxy_mode
+
+    # Nodes.
+
+    async def add_node(self, name: str) -> None:
+        """Start one more node; return when it is Ready."""
+        self.node_count += 1
+        self._start_node(name, self.node_count)
+        await self.api.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
+
+    async def stop_node(self, name: str) -> None:
+        """Take a node's power away: its kubelet, its proxy and its pods are gone at once.
+
+        The Node object stays, and becomes NotReady when its lease runs out.
+        """
+        self.supervisor.stop(f"kube-proxy/{name}")
+        self.supervisor.stop(f"kubelet/{name}")
+        node = self._nodes.pop(name)
+        await self.nodes.remove(node)
+
+    # Parts.
+
+    def _make_nodes(self, world: World) -> Nodes:
+        if self._runtime == "simulated":
+            return SimulatedNodes(world, self._images)
+        from kubeloop.process_nodes import ProcessNodes
+
+        directory = None if self.data_dir is None else self.data_dir / "nodes"
+        return ProcessNodes(
+            world,
+            cluster=self.name,
+            directory=directory,
+            image_dir=self._image_dir,
+            registry=self._registry,
+        )
+
+    def _open_store(self, loop: asyncio.AbstractEventLoop) -> Store:
+        if self.data_dir is None:
+            return Store.memory(history_revisions=HISTORY_REVISIONS)
+        path = self.data_dir / "store"
+        path.mkdir(parents=True, exist_ok=True)
+        return Store.open(
+            RealDisk(),
+            str(path),
+            threadsafe=loop.call_soon_threadsafe,
+            history_revisions=HISTORY_REVISIONS,
+        )
+
+    async def _start_endpoint(self) -> None:
+        from kubeloop.endpoint import Endpoint  # aiohttp is heavy, and many tests need no REST.
+
+        endpoint = Endpoint(
+            self,
+            name=self.name,
+            port=self._port,
+            tls=self._tls,
+            directory=None if self.data_dir is None else self.data_dir / "endpoint",
+            world=self.world,
+        )
+        try:
+            await endpoint.start()
+        except OSError as error:
+            raise StartFailed(
+                f"the endpoint cannot listen on 127.0.0.1:{self._port}: {error.strerror}; "
+                "choose another port, or 0 for a free one"
+            ) from error
+        self._endpoint = endpoint
+
+    def _opened(self) -> "Endpoint":
+        if self._endpoint is None:
+            raise RuntimeError("this cluster has no REST endpoint: use Cluster(rest=True)")
+        return self._endpoint
+
+    async def _announce(self) -> None:
+        """Let the `kubernetes` Service lead to this process's endpoint, if it has one."""
+        if self._endpoint is None:
+            return
+        wanted = kubernetes_endpoint_slice("127.0.0.1", self._endpoint.port)
+        await self._ensure(wanted)
+        change = {"endpoints": wanted["endpoints"], "ports": wanted["ports"]}
+        await self.api.patch("endpointslices", "kubernetes", change, type_="merge")
+
+    def _start_node(self, name: str, index: int) -> None:
+        node = self.nodes.make(name, index)
+        self._nodes[name] = node
+        self.supervisor.start(
+            f"kubelet/{name}",
+            lambda scene, actor: Kubelet(
+                scene, actor, node=node.config, runtime=node.runtime, prober=node.prober
+            ),
+        )
+        self.supervisor.start(
+            f"kube-proxy/{name}",
+            lambda scene, actor: KubeProxy(scene, actor, node=name, data_path=node.data_path),
+        )
+
+    async def _ensure(self, obj: dict[str, Any]) -> None:
+        """Create an object unless it is there. Raises: ApiError."""
+        try:
+            await self.api.create(obj)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    async def _ready(self) -> None:
+        try:
+            for name in self._nodes:
+                await self.api.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
+        except (TimeoutError, NotFound) as error:
+            raise StartFailed(f"the cluster did not become ready: {error}") from error
