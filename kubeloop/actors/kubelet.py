@@ -6,8 +6,6 @@ give back: after a crash it finds its pods again (`pods.recovery`), and whatever
 does not know of is ended.
 """
 
-import heapq
-import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -15,8 +13,8 @@ from typing import Any, Final
 from pykka._envelope import Envelope
 
 from kubeloop.actors.actor import AsyncActor, Scene
-from kubeloop.actors.events import Recorder
-from kubeloop.actors.images.collection import Limits, collect
+from kubeloop.actors.alarms import Alarms
+from kubeloop.actors.images.collection import Limits
 from kubeloop.actors.images.pulls import BACKOFF_SHOWN_S, Present, Pulls, Refused, Waiter, image_id
 from kubeloop.actors.messages import (
     API_SERVER,
@@ -30,6 +28,7 @@ from kubeloop.actors.messages import (
     decode,
 )
 from kubeloop.actors.node_config import NodeConfig
+from kubeloop.actors.node_events import NodeEvents
 from kubeloop.actors.pod_work import PodWork
 from kubeloop.actors.pods import actions as act
 from kubeloop.actors.pods import life, references
@@ -55,7 +54,6 @@ CONFIG_RETRY_S: Final = 10.0
 LATE_S: Final = 1e-4  # Timers are set so much late: a rounding error must not let them ring early.
 
 Object = Mapping[str, Any]
-logger = logging.getLogger("kubeloop.kubelet")
 
 
 class Kubelet(AsyncActor):
@@ -71,7 +69,7 @@ class Kubelet(AsyncActor):
         self.reporter = Reporter(host_ip=node.address, runtime=runtime.name, settle_s=node.settle_s)
         version = node.kubelet_version.removeprefix("v")
         self.registration = Registration(node, f"{runtime.name}://{version}")
-        self.recorder = Recorder("kubelet", node.name)
+        self._events = NodeEvents(node.name)
         self.pulls = Pulls()
         self.addresses = Addresses(node.pod_cidr)
         self.references = references.References()
@@ -81,8 +79,7 @@ class Kubelet(AsyncActor):
         self._listed: dict[str, Object] | None = {}  # While a list arrives; None afterwards.
         self._missing: set[str] = set()  # Pods that wait for what they refer to.
         self._dirty: dict[str, None] = {}
-        self._alarms: list[tuple[float, str]] = []
-        self._alarm_of: dict[str, float] = {}
+        self._alarms = Alarms()
         self._revision = 0
         self._ready = False
         self._collect_at = 0.0
@@ -111,7 +108,7 @@ class Kubelet(AsyncActor):
             self._hear(decode(envelope.message), now)
         if not self._ready:
             return
-        self._ring(now)
+        self._dirty.update(dict.fromkeys(self._alarms.due(now)))
         while self._dirty:
             uid = next(iter(self._dirty))
             del self._dirty[uid]
@@ -251,11 +248,11 @@ class Kubelet(AsyncActor):
         )
         if request is not None:
             self._ask(request)
-        self._set_alarm(pod.uid, min(pod.wake_at, report.wake_at))
+        self._alarms.set(pod.uid, min(pod.wake_at, report.wake_at))
 
     def _forget(self, pod: Pod) -> None:
         del self.pods[pod.uid], self.reports[pod.uid]
-        self._alarm_of.pop(pod.uid, None)
+        self._alarms.set(pod.uid, NEVER)
         self._missing.discard(pod.uid)
         self.addresses.free(pod.uid)
         self.pulls.forget(pod.uid)
@@ -418,11 +415,11 @@ class Kubelet(AsyncActor):
 
     def _stopped(self, pod: Pod, name: str, attempt: int, now: float) -> None:
         """See to it that a container the runtime no longer has does not count as running."""
-        for record in self.runtime.sandboxes():
-            if record.pod_uid == pod.uid:
-                for found in record.containers:
-                    if (found.name, found.attempt) == (name, attempt):
-                        return  # Its exit is told, or it runs and will be told to stop again.
+        sandboxes = [record for record in self.runtime.sandboxes() if record.pod_uid == pod.uid]
+        if any(
+            (run.name, run.attempt) == (name, attempt) for s in sandboxes for run in s.containers
+        ):
+            return  # Its exit is told, or it runs and will be told to stop again.
         lost = Exit(attempt, LOST_CODE, LOST_REASON, LOST_MESSAGE, self.world.wall())
         life.exited(pod, name, lost, now)
 
@@ -465,15 +462,7 @@ class Kubelet(AsyncActor):
         self.pulls.learn(records, now)
         self.registration.images(records)
         names = {spec.get("image", "") for pod in self.pods.values() for spec in specs_of(pod.spec)}
-        used = {record.digest for name in names if (record := self.pulls.present(name))}
-        found = collect(
-            records,
-            in_use=used,
-            last_used=self.pulls.last_used,
-            first_seen=self.pulls.first_seen,
-            limits=self._limits,
-            now=now,
-        )
+        found = self.pulls.collect(records, names, self._limits, now)
         if found.problem:
             self._tell_node("FreeDiskSpaceFailed", found.problem, type_="Warning")
         if found.digests:
@@ -488,27 +477,8 @@ class Kubelet(AsyncActor):
 
     # Timers, requests, events.
 
-    def _ring(self, now: float) -> None:
-        """Make dirty the pods whose time has come."""
-        while self._alarms and self._alarms[0][0] <= now:
-            at, uid = heapq.heappop(self._alarms)
-            if self._alarm_of.get(uid) == at:
-                del self._alarm_of[uid]
-                self._dirty[uid] = None
-
-    def _set_alarm(self, uid: str, at: float) -> None:
-        if at == NEVER:
-            self._alarm_of.pop(uid, None)
-        elif self._alarm_of.get(uid) != at:
-            self._alarm_of[uid] = at
-            heapq.heappush(self._alarms, (at, uid))
-
     def _set_timer(self, now: float) -> None:
-        while self._alarms and self._alarm_of.get(self._alarms[0][1]) != self._alarms[0][0]:
-            heapq.heappop(self._alarms)
-        at = min(self.registration.next_at, self._collect_at)
-        if self._alarms:
-            at = min(at, self._alarms[0][0])
+        at = min(self.registration.next_at, self._collect_at, self._alarms.next())
         if at != self._timer_at or at <= now:
             self._timer_at = at
             self.wake_in(at - now + LATE_S)
@@ -518,29 +488,13 @@ class Kubelet(AsyncActor):
         self.send(API_SERVER, asked.encode())
 
     def _tell(self, pod: Pod, event: act.Tell) -> None:
-        regarding = {"apiVersion": "v1", "kind": "Pod", "metadata": pod.spec["metadata"]}
-        request = self.recorder.record(
-            regarding,
-            event.type,
-            event.reason,
-            event.message,
-            wall_s=self.world.wall(),
-            field_path=_field_path(pod, event.container),
-        )
+        request = self._events.of_pod(pod, event, wall_s=self.world.wall())
         self.send(API_SERVER, request.encode())
 
     def _tell_node(self, reason: str, message: str, *, type_: str = "Normal") -> None:
-        name = self.node.name  # Kubernetes, too, calls a node by its name in place of its uid.
-        regarding = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}}
-        request = self.recorder.record(regarding, type_, reason, message, wall_s=self.world.wall())
+        wall_s = self.world.wall()
+        request = self._events.of_node(reason, message, wall_s=wall_s, type_=type_)
         self.send(API_SERVER, request.encode())
-
-
-def _field_path(pod: Pod, container: str) -> str:
-    if not container:
-        return ""
-    role = pod.containers[container].role
-    return f"spec.{'containers' if role == 'main' else 'initContainers'}{{{container}}}"
 
 
 def _spec(pod: Pod, container: str) -> Object:

@@ -52,6 +52,7 @@ class Registration:
         self._lease_known = True
         self._asking: set[str] = set()
         self._images: list[dict[str, Any]] = []
+        self._stale = True  # Something may have to be written that was not looked at yet.
 
     def images(self, records: Sequence[ImageRecord]) -> None:
         """Take the images that are on the node, for its status: the largest come first."""
@@ -61,17 +62,20 @@ class Registration:
     def observe(self, node: Object | None) -> None:
         """Take the Node as the API has it now."""
         self.node = node
-        self._node_at = 0.0
+        self._node_at, self._stale = 0.0, True
 
     def turn(self, now: float, wall_s: float) -> list[Request]:
         """Return the requests due now; set `next_at`."""
         requests = []
-        if self._judges() and now >= self._node_at:
+        stale = self._stale or now >= self._status_at
+        if stale and self._judges() and now >= self._node_at:
+            self._stale = self.node is None
             request = self._create() if self.node is None else self._update(now, wall_s)
             if request is not None:
                 requests.append(request)
         if self.node is not None and "lease" not in self._asking and now >= self._lease_at:
             self._lease_at = now + self.config.heartbeat_s
+            self._stale = True  # With every heartbeat the Node is looked at, too.
             requests.append(self._renew(wall_s))
         self._asking.update(request.tag for request in requests)
         node_at = self._node_at if self.node is None else max(self._node_at, self._status_at)
@@ -98,7 +102,7 @@ class Registration:
             else:
                 self._lease_known = True
         elif outcome.code >= 400:
-            self._status_at, self._node_at = now, now + RETRY_S
+            self._status_at, self._node_at, self._stale = now, now + RETRY_S, True
         else:
             self._seen = outcome.revision
             if self.node is None:

@@ -4,10 +4,11 @@ An image is pulled once at a time: whoever wants it meanwhile waits for the same
 off per pod and image, as in Kubernetes, so a new pod need not wait for the failures of an old one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
+from kubeloop.actors.images.collection import Collection, Limits, collect
 from kubeloop.actors.images.names import full_name, repository
 from kubeloop.actors.pods.backoff import Backoff
 from kubeloop.actors.runtimes.protocol import ImageRecord
@@ -145,19 +146,19 @@ class Pulls:
             for waiter in [w for w in waiting if w.pod_uid == pod_uid]:
                 del waiting[waiter]
 
-    def used(self, image: str, now: float) -> None:
-        """A container uses an image."""
-        record = self.present(image)
-        if record is not None:
-            self._used[record.digest] = now
-
-    def last_used(self, digest: str) -> float:
-        """Return when an image was last used, or else first seen."""
-        return self._used.get(digest, self._seen.get(digest, 0.0))
-
-    def first_seen(self, digest: str) -> float:
-        """Return when an image was first seen on the node."""
-        return self._seen.get(digest, 0.0)
+    def collect(
+        self, records: Iterable[ImageRecord], names: Set[str], limits: Limits, now: float
+    ) -> Collection:
+        """Return which images to delete. names: what the pods on the node want."""
+        in_use = {record.digest for name in names if (record := self.present(name))}
+        return collect(
+            records,
+            in_use=in_use,
+            last_used=lambda digest: self._used.get(digest, self._seen.get(digest, 0.0)),
+            first_seen=lambda digest: self._seen.get(digest, 0.0),
+            limits=limits,
+            now=now,
+        )
 
 
 def image_id(image: str, record: ImageRecord) -> str:

@@ -23,6 +23,8 @@ from kubeloop.actors.runtimes.protocol import (
 from kubeloop.actors.runtimes.scripts import DEFAULT, Script, annotated
 from kubeloop.actors.world import Timer, World
 
+__all__ = ["Ledger", "Script", "SimulatedRuntime"]
+
 _KILLED: Final = 128 + 9
 _TERMINATED: Final = 128 + 15
 
