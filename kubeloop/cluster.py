@@ -24,6 +24,7 @@ from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
 from kubeloop.actors.requests.state import Settings
+from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.protocol import RuntimeFailure
 from kubeloop.actors.runtimes.simulated import Script
 from kubeloop.actors.scheduler import Scheduler
@@ -130,7 +131,7 @@ class Cluster:
         self.store = self._open_store(loop)
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
-        self.api = Client(self)
+        self.api, self._own = Client(self), Client(self, user=API_SERVER_USER)
         settings = self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
         subscriptions = Subscriptions({})
         self.supervisor.start(
@@ -320,7 +321,7 @@ class Cluster:
         wanted = kubernetes_endpoint_slice("127.0.0.1", self._endpoint.port)
         await self._ensure(wanted)
         change = {"endpoints": wanted["endpoints"], "ports": wanted["ports"]}
-        await self.api.patch("endpointslices", "kubernetes", change, type_="merge")
+        await self._own.patch("endpointslices", "kubernetes", change, type_="merge")
 
     def _start_node(self, name: str, index: int) -> None:
         node = self.nodes.make(name, index)
@@ -339,7 +340,7 @@ class Cluster:
     async def _ensure(self, obj: dict[str, Any]) -> None:
         """Create an object unless it is there. Raises: ApiError."""
         try:
-            await self.api.create(obj)
+            await self._own.create(obj)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise

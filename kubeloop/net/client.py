@@ -9,7 +9,7 @@ It speaks to the API server without HTTP in between; the objects and errors are 
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -305,7 +305,7 @@ class Client:
         return KubeObject(msgpack.unpackb(outcome.body))
 
     async def _ask(self, request: Request) -> Outcome:
-        outcome = await self.backend.ask(request)
+        outcome = await self.backend.ask(replace(request, user=self.user))
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
         return outcome

@@ -1,6 +1,8 @@
 """create, update and patch: decode → default → admit → validate → commit."""
 
+import re
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import msgpack
@@ -32,7 +34,9 @@ from kubeloop.api.validation import validate_create, validate_status_update, val
 Transform = Callable[[Object], Object]
 """Old object → wanted object; the old one is not changed."""
 
+API_SERVER_USER: Final = "system:apiserver"
 _SERVICES: Final = "services"
+_LOOPBACK: Final = re.compile(r'Invalid value: "([^"]+)": may not be in the loopback range')
 
 
 def create(state: State, allocations: Allocations, request: Request) -> Outcome:
@@ -50,7 +54,7 @@ def create(state: State, allocations: Allocations, request: Request) -> Outcome:
     apply_defaults(resource, obj)
     if resource.id == "pods":
         obj["status"]["qosClass"] = qos_class(obj)
-    _refuse(resource, obj, validate_create(resource, obj))
+    _refuse(resource, obj, _allowed_here(state, request, validate_create(resource, obj)))
     namespace, name = request.namespace, obj["metadata"]["name"]
     if state.get(resource.id, namespace, name) is not None:
         raise AlreadyExists(resource.id, name)
@@ -153,7 +157,7 @@ def change(
             carry_over(old, new)
         prepare_update(resource, old, new)
         apply_defaults(resource, new)
-        _refuse(resource, new, validate_update(resource, new, old))
+        _refuse(resource, new, _allowed_here(state, request, validate_update(resource, new, old)))
         if resource.id == _SERVICES:
             _refuse(resource, new, allocations.assign(new, state.bits))
     return write(state, allocations, request, old, new)
@@ -220,6 +224,23 @@ def _admit_create(state: State, resource: Resource, obj: Object, request: Reques
         pods.admit(obj, request.namespace, state.get, tolerance_s=tolerance_s)
     elif resource.id == "nodes":
         nodes.admit(obj)
+
+
+def _allowed_here(state: State, request: Request, causes: list[Cause]) -> list[Cause]:
+    """Return the causes without those that do not hold where this cluster lives.
+
+    Kubernetes forbids loopback endpoints. The endpoint of the API itself is one here, and so is
+    every simulated pod.
+    """
+    network = ip_network(state.settings.pod_cidr)
+
+    def lives_here(cause: Cause) -> bool:
+        found = _LOOPBACK.match(cause.message)
+        return found is not None and (
+            request.user == API_SERVER_USER or ip_address(found[1]) in network
+        )
+
+    return [cause for cause in causes if not lives_here(cause)]
 
 
 def _refuse(resource: Resource, obj: Object, causes: list[Cause]) -> None:
