@@ -99,8 +99,13 @@ def _zero(spec: Spec) -> Any:
 def _late(name: str) -> Decoder:
     """Return a decoder that is compiled when it is first called: most types never are."""
 
+    made: Decoder | None = None
+
     def decode(value: Any, unknown: list[str]) -> Any:
-        return decoder(name)(value, unknown)
+        nonlocal made
+        if made is None:
+            made = decoder(name)
+        return made(value, unknown)
 
     return decode
 
@@ -110,7 +115,7 @@ def _object(told: Type) -> Decoder:
     go = told.go
 
     def decode(value: Any, unknown: list[str]) -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise _wrong(value, go)
         decoded = {}
         key = ""
@@ -156,7 +161,7 @@ def _list(go: str, passes: type | None, element: Decoder, zero: Any) -> Decoder:
 
 def _map(go: str, passes: type | None, element: Decoder, zero: Any) -> Decoder:
     def decode(value: Any, unknown: list[str]) -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise _wrong(value, go)
         decoded = {}
         for key, member in value.items():

@@ -31,7 +31,7 @@ class PatchRejected(ApiError):
         self.why = why
 
 
-def json_patch(obj: Mapping[str, Any], operations: Any) -> dict[str, Any]:
+def json_patch(obj: dict[str, Any], operations: Any) -> dict[str, Any]:
     """Return `obj` after the operations of an RFC 6902 patch.
 
     Raises: BadRequest if the patch is no list of operations, TooLarge if there are too many,
@@ -56,7 +56,7 @@ def json_patch(obj: Mapping[str, Any], operations: Any) -> dict[str, Any]:
     return document.root
 
 
-def merge_patch(obj: Mapping[str, Any], patch: Any) -> dict[str, Any]:
+def merge_patch(obj: dict[str, Any], patch: Any) -> dict[str, Any]:
     """Return `obj` after an RFC 7386 patch: null removes, objects merge, all else replaces.
 
     Raises: BadRequest if the patch is not an object.
@@ -75,7 +75,7 @@ def merge_patch(obj: Mapping[str, Any], patch: Any) -> dict[str, Any]:
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return _without_nulls(patch)
-    merged = dict(target) if isinstance(target, Mapping) else {}
+    merged = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
         if value is None:
             merged.pop(name, None)
@@ -224,16 +224,17 @@ def clone(value: Any, depth: int = 0) -> Any:
     """Return a deep copy of a JSON value. Raises: PatchRejected if it nests too deeply."""
     if depth > DEPTH_MAX:
         raise PatchRejected(f"the object is nested deeper than {DEPTH_MAX}")
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         copy = {}
         for key, member in value.items():
-            copy[key] = clone(member, depth + 1) if isinstance(member, dict | list) else member
+            kind = type(member)
+            copy[key] = clone(member, depth + 1) if kind is dict or kind is list else member
         return copy
     if isinstance(value, list):
         elements = []
         for element in value:
-            nested = isinstance(element, dict | list)
-            elements.append(clone(element, depth + 1) if nested else element)
+            kind = type(element)
+            elements.append(clone(element, depth + 1) if kind is dict or kind is list else element)
         return elements
     return value
 
@@ -244,8 +245,11 @@ def check_depth(value: Any) -> None:
     for _ in range(DEPTH_MAX):
         below: list[Any] = []
         for container in level:
-            members = container.values() if isinstance(container, dict) else container
-            below += [m for m in members if isinstance(m, dict | list)]
+            members = container.values() if type(container) is dict else container
+            for member in members:
+                kind = type(member)
+                if kind is dict or kind is list:
+                    below.append(member)
         if not below:
             return
         level = below

@@ -24,14 +24,14 @@ class Undecodable(BadRequest):
 
 
 def decode_strict(
-    api_version: str, kind: str, obj: Mapping[str, Any], duplicates: Sequence[str] = ()
+    api_version: str, kind: str, obj: dict[str, Any], duplicates: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """Return `obj` as an object of its kind, and what a strict decoder has against it.
 
     duplicates: the paths of fields that the JSON text had twice: "metadata.name".
     The problems are Kubernetes' texts: `unknown field "spec.foo"`. `obj` is not changed; free-form
     values inside it (`fieldsV1`) are shared with the result. Kinds without a schema pass as is.
-    Cost:   about 20 µs for a pod.
+    Cost:   about 40 µs for a pod with two containers, 15 µs for the least one.
     Raises: Undecodable if a value is of the wrong type.
     """
     unknown: list[str] = []

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from kubeloop.api import names
@@ -82,7 +83,10 @@ class LabelSelector:
         """Return whether an object with `labels` is meant."""
         if self.nothing:
             return False
-        return all(r.matches(labels or {}) for r in self.requirements)
+        for requirement in self.requirements:  # noqa: SIM110 - half the cost of all(…)
+            if not requirement.matches(labels or {}):
+                return False
+        return True
 
     def __str__(self) -> str:
         return ",".join(map(str, self.requirements))
@@ -292,9 +296,12 @@ class FieldSelector:
 
     terms: tuple[FieldTerm, ...] = ()
 
-    def matches(self, obj: Mapping[str, Any]) -> bool:
+    def matches(self, obj: dict[str, Any]) -> bool:
         """Return whether `obj` is meant."""
-        return all((_read(obj, t.field) == t.value) == t.equal for t in self.terms)
+        for term in self.terms:  # noqa: SIM110 - half the cost of all(…)
+            if (_read(obj, term.field) == term.value) is not term.equal:
+                return False
+        return True
 
     def requires(self, field: str) -> str | None:
         """Return the value that every match has in `field`, None if several could be."""
@@ -354,16 +361,24 @@ def _supported(field: str, resource: Resource) -> str:
     raise BadRequest(f"{json.dumps(field)} is not a known field selector: only {known}")
 
 
-def _read(obj: Mapping[str, Any], field: str) -> str:
+@cache
+def _steps(field: str) -> tuple[str, ...]:
+    """Return the steps of a dotted path; there are only as many as kinds have such fields."""
+    return tuple(field.split("."))
+
+
+def _read(obj: dict[str, Any], field: str) -> str:
     """Return what `obj` has at a dotted path, as the text it is compared by."""
     value: Any = obj
-    for step in field.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None
+    for step in _steps(field):
+        value = value.get(step) if isinstance(value, dict) else None
+    if isinstance(value, str):
+        return value
     if field == "source":  # Of an Event: the component that reports it.
-        component = value.get("component") if isinstance(value, Mapping) else None
-        value = component or obj.get("reportingComponent")
+        component = value.get("component") if isinstance(value, dict) else None
+        return str(component or obj.get("reportingComponent") or "")
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int):
+    if isinstance(value, int):
         return str(value)
     return _ABSENT.get(field, "")
