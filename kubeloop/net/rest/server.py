@@ -215,7 +215,7 @@ async def _stream(
 def _document(
     document: Document, request: web.BaseRequest, headers: CIMultiDict[str]
 ) -> web.Response:
-    if request.method not in ("GET", "HEAD"):
+    if document.status == 200 and request.method not in ("GET", "HEAD"):
         raise MethodNotAllowed
     headers["Content-Type"] = document.content_type
     headers.update(document.headers)

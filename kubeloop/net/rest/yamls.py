@@ -1,19 +1,23 @@
 """YAML as Kubernetes reads it: one document, turned into what JSON could say, within bounds.
 
-The nodes of the C parser are turned into values here, rather than by PyYAML's constructors: so
-times stay strings, keys become strings, fields named twice are noticed with their path, and a
-document that unfolds its aliases to millions of nodes is refused before it is unfolded.
+The events of the C parser are folded into values here, with a stack of our own: PyYAML's composer
+recurses in C, so that 100 kB of brackets would end the process. It also lets times stay strings,
+notices fields named twice with their path, and refuses a document that would unfold its aliases
+to millions of nodes before it is unfolded. What follows the first document is not read.
 """
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
 _NODES_MAX: Final = 500_000
-_DEPTH_MAX: Final = 500
+_DEPTH_MAX: Final = 200
 _TAG: Final = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _MERGE = (_TAG + t for t in ("null", "bool", "int", "float", "merge"))
 _TRUE: Final = ("y", "yes", "true", "on")
+_MERGE_KEY: Final = object()
+_NO_KEY: Final = object()
 
 
 class YamlError(ValueError):
@@ -21,7 +25,7 @@ class YamlError(ValueError):
 
 
 def parse_yaml(data: bytes) -> tuple[Any, list[str]]:
-    """Return the value of one YAML document, and the dotted paths of fields it names twice.
+    """Return the value of a YAML document, and the dotted paths of fields it names twice.
 
     Times and sexagesimal numbers stay strings, keys become strings, as in Kubernetes' reader.
     Raises: YamlError.
@@ -29,72 +33,139 @@ def parse_yaml(data: bytes) -> tuple[Any, list[str]]:
     try:
         loader = yaml.CSafeLoader(data)
         try:
-            node = loader.get_single_node()
+            reader = _Reader(loader)
+            return reader.document(), reader.duplicates
         finally:
             loader.dispose()
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f"line {where.line + 1}: " if where is not None else ""
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise YamlError(f"yaml: {line}{problem}") from None
-    reader = _YamlReader()
-    return None if node is None else reader.value(node, "", 0), reader.duplicates
 
 
-class _YamlReader:
-    """Turns nodes into values. A node that aliases name again is turned once and counted often."""
+@dataclass(slots=True)
+class _Frame:
+    """A list or mapping that is being read.
 
-    def __init__(self) -> None:
+    key:    of a mapping: what the next value belongs to; _NO_KEY if a key comes next.
+    merged: of a mapping: what `<<` brings, which everything else wins over.
+    start:  how many nodes there were before it.
+    """
+
+    value: Any
+    path: str
+    anchor: str | None
+    start: int
+    key: Any = _NO_KEY
+    merged: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inner_path(self) -> str:
+        """The path of the value that comes next."""
+        if isinstance(self.value, list):
+            return f"{self.path}[{len(self.value)}]"
+        if not isinstance(self.key, str):
+            return self.path
+        return f"{self.path}.{self.key}" if self.path else self.key
+
+
+class _Reader:
+    """Folds events. A value that aliases name is shared, and counted every time."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
         self.duplicates: list[str] = []
         self.nodes = 0
-        self._known: dict[int, tuple[Any, int]] = {}
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._result: Any = None
 
-    def value(self, node: Any, path: str, depth: int) -> Any:
-        known = self._known.get(id(node))
-        if known is not None:
-            self._count(known[1])
-            return known[0]
-        if depth > _DEPTH_MAX:
+    def document(self) -> Any:
+        """Return the value of the first document; None if there is none."""
+        while True:
+            event = self.loader.get_event()
+            if isinstance(event, yaml.ScalarEvent):
+                self._count(1)
+                self._put(self._scalar(event), event.anchor, 1)
+            elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+                self._open(event)
+            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+                frame = self._stack.pop()
+                if isinstance(frame.value, dict):
+                    for key, value in frame.merged.items():
+                        frame.value.setdefault(key, value)
+                self._put(frame.value, frame.anchor, self.nodes - frame.start)
+            elif isinstance(event, yaml.AliasEvent):
+                self._alias(str(event.anchor))
+            elif isinstance(event, yaml.DocumentEndEvent | yaml.StreamEndEvent):
+                return self._result
+
+    def _open(self, event: Any) -> None:
+        if len(self._stack) >= _DEPTH_MAX:
             raise YamlError("yaml: exceeded max depth")
-        before = self.nodes
+        path = ""
+        if self._stack:
+            top = self._stack[-1]
+            if isinstance(top.value, dict) and top.key is _NO_KEY:
+                raise YamlError(f"yaml: line {event.start_mark.line + 1}: invalid map key")
+            path = top.inner_path
+        value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+        self._stack.append(_Frame(value, path, event.anchor, self.nodes))
         self._count(1)
-        value: Any
-        if isinstance(node, yaml.MappingNode):
-            value = self._mapping(node, path, depth)
-        elif isinstance(node, yaml.SequenceNode):
-            value = [self.value(n, f"{path}[{i}]", depth + 1) for i, n in enumerate(node.value)]
-        else:
-            value = _scalar(node)
-        self._known[id(node)] = (value, self.nodes - before)
-        return value
 
-    def _mapping(self, node: Any, path: str, depth: int) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _MERGE:
-                self._merge(merged, self.value(value_node, path, depth + 1))
-                continue
-            if not isinstance(key_node, yaml.ScalarNode):
+    def _alias(self, anchor: str) -> None:
+        known = self._anchors.get(anchor)
+        if known is None:
+            raise YamlError(f"yaml: unknown anchor '{anchor}' referenced, or it contains itself")
+        self._count(known[1])
+        self._put(known[0], None, known[1])
+
+    def _put(self, value: Any, anchor: str | None, nodes: int) -> None:
+        """Put a finished value where it belongs."""
+        if anchor is not None:
+            self._anchors[anchor] = (value, nodes)
+        if not self._stack:
+            self._result = value
+            return
+        top = self._stack[-1]
+        if isinstance(top.value, list):
+            top.value.append(value)
+        elif top.key is _NO_KEY:
+            if isinstance(value, dict | list):
                 raise YamlError("yaml: invalid map key")
-            key = _key(_scalar(key_node))
-            inner = f"{path}.{key}" if path else key
-            if key in out:
-                self.duplicates.append(inner)
-            out[key] = self.value(value_node, inner, depth + 1)
-        return {**merged, **out}
+            top.key = value if value is _MERGE_KEY else _key(value)
+            if top.key in top.value:
+                self.duplicates.append(top.inner_path)
+        else:
+            if top.key is _MERGE_KEY:
+                _merge(top.merged, value)
+            else:
+                top.value[top.key] = value
+            top.key = _NO_KEY
 
-    def _merge(self, merged: dict[str, Any], value: Any) -> None:
-        for source in value if isinstance(value, list) else [value]:
-            if not isinstance(source, dict):
-                raise YamlError("yaml: map merge requires map or sequence of maps as the value")
-            for key, inner in source.items():
-                merged.setdefault(key, inner)
+    def _scalar(self, event: Any) -> Any:
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self.loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        if tag == _MERGE:
+            top = self._stack[-1] if self._stack else None
+            is_key = top is not None and isinstance(top.value, dict) and top.key is _NO_KEY
+            return _MERGE_KEY if is_key else event.value
+        return _scalar(tag, event.value)
 
     def _count(self, nodes: int) -> None:
         self.nodes += nodes
         if self.nodes > _NODES_MAX:
             raise YamlError("yaml: document contains excessive aliasing")
+
+
+def _merge(merged: dict[str, Any], value: Any) -> None:
+    for source in value if isinstance(value, list) else [value]:
+        if not isinstance(source, dict):
+            raise YamlError("yaml: map merge requires map or sequence of maps as the value")
+        for key, inner in source.items():
+            merged.setdefault(key, inner)
 
 
 def _key(value: Any) -> str:
@@ -103,15 +174,14 @@ def _key(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _scalar(node: Any) -> Any:
-    text: str = node.value
-    if node.tag == _NULL:
+def _scalar(tag: str, text: str) -> Any:
+    if tag == _NULL:
         return None
-    if node.tag == _BOOL:
+    if tag == _BOOL:
         return text.lower() in _TRUE
-    if node.tag == _INT and ":" not in text:
+    if tag == _INT and ":" not in text:
         return _yaml_int(text)
-    if node.tag == _FLOAT and ":" not in text:
+    if tag == _FLOAT and ":" not in text:
         return _yaml_float(text)
     return text
 
