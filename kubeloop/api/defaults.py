@@ -49,8 +49,9 @@ def _namespace(obj: Json) -> None:
         child(metadata, "labels")["kubernetes.io/metadata.name"] = metadata["name"]
     spec = child(obj, "spec")
     # A namespace on its way out has given up its finalizers: they must not come back.
-    if "deletionTimestamp" not in metadata and not spec.get("finalizers"):
-        spec["finalizers"] = ["kubernetes"]
+    given = spec.get("finalizers") or []
+    if "deletionTimestamp" not in metadata and "kubernetes" not in given:
+        spec["finalizers"] = [*given, "kubernetes"]
     fill(child(obj, "status"), {"phase": "Active"})
 
 

@@ -31,6 +31,9 @@ _ENV_SAYS: Final = (
     " other than '='"
 )
 
+_NO_ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_NO_NETWORK: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+
 Check = Callable[[str], list[str]]
 
 
@@ -200,33 +203,44 @@ def percent(text: str) -> list[str]:
 
 
 def ip(text: str) -> list[str]:
-    """Check an address, IPv4 or IPv6."""
+    """Check an address, IPv4 or IPv6, that no two programs could read differently."""
     try:
-        ipaddress.ip_address(text)
+        address = None if "%" in text else ipaddress.ip_address(text)
     except ValueError:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"] if "%" in text else []
+        return ["must not have leading 0s"] if _has_leading_zeros(text) else [_NO_ADDRESS]
+    if address is None:
+        return [_NO_ADDRESS]
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return ["must not be an IPv4-mapped IPv6 address"]
+    return []
 
 
 def ipv4(text: str) -> list[str]:
     """Check an IPv4 address."""
-    return ["must be a valid IPv4 address"] if ip(text) or ":" in text else []
+    return ip(text) or (["must be an IPv4 address"] if ":" in text else [])
 
 
 def ipv6(text: str) -> list[str]:
     """Check an IPv6 address."""
-    return ["must be a valid IPv6 address"] if ip(text) or ":" not in text else []
+    return ip(text) or ([] if ":" in text else ["must be an IPv6 address"])
 
 
 def cidr(text: str) -> list[str]:
-    """Check a network in CIDR notation."""
-    wrong = ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+    """Check a network in CIDR notation: an address and how many of its bits count."""
+    address, slash, length = text.partition("/")
+    wrong, digits = ip(address), length.isascii() and length.isdecimal()
+    bits = 128 if ":" in address else 32
+    if wrong == [_NO_ADDRESS] or not slash or not digits or int(length[:9]) > bits:
+        return [_NO_NETWORK]
+    if "leading" in "".join(wrong) or (len(length) > 1 and length.startswith("0")):
+        return ["must not have leading 0s in IP or prefix length"]
+    if wrong:
+        return ["must not have an IPv4-mapped IPv6 address"]
     try:
-        ipaddress.ip_network(text, strict=False)
+        ipaddress.ip_network(text)
     except ValueError:
-        return wrong
-    length = text.partition("/")[2]
-    return [] if length.isdecimal() and length.isascii() else wrong
+        return ["must not have bits set beyond the prefix length"]
+    return []
 
 
 def generated(check: Check) -> Check:
@@ -240,3 +254,9 @@ def generated(check: Check) -> Check:
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _has_leading_zeros(text: str) -> bool:
+    """Tell whether `text` would be an IPv4 address but for zeros that make numbers look octal."""
+    parts = text.split(".")
+    return len(parts) == 4 and all(re.fullmatch("[0-9]{1,9}", p) and int(p) < 256 for p in parts)

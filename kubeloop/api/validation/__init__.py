@@ -51,7 +51,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
     ),
     "endpoints": _Rules(services.endpoints),
     "endpointslices.discovery.k8s.io": _Rules(
-        services.endpoint_slice, services.endpoint_slice_update
+        services.endpoint_slice, last=services.endpoint_slice_update
     ),
     "events": _Rules(others.event),
     "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),

@@ -16,7 +16,7 @@ ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
     "Event": names.path_segment,
     "Namespace": names.dns1123_label,
-    "Service": names.dns1035_label,
+    "Service": names.dns1123_label,
 }
 _OWNER_KEYS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 _ORPHAN: Final = "orphan"
@@ -67,6 +67,11 @@ def on_update(problems: Problems, meta: Json, old: Json) -> None:
         problems.immutable(f"metadata.{key}", meta.get(key), old.get(key))
     _common(problems, meta)
     _standard_finalizers(problems, meta)
+
+
+def sorted_labels(values: Mapping[str, Any] | None) -> Json | None:
+    """Return labels as Go prints a map: in the order of their keys; None stays None."""
+    return None if values is None else dict(sorted(values.items()))
 
 
 def labels(problems: Problems, field: str, values: Mapping[str, Any] | None) -> None:

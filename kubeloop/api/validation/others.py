@@ -97,11 +97,12 @@ def namespace_status(problems: Problems, obj: Json) -> None:
 def node(problems: Problems, obj: Json) -> None:
     """Check a Node: taints, pod networks, amounts."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    selectors.taints(problems, "spec.taints", items(spec, "taints"))
-    for number, text in enumerate(spec.get("podCIDRs") or ()):
-        problems.invalid_each(f"spec.podCIDRs[{number}]", text, names.cidr(text))
+    # Taints stand in the spec; Kubernetes has always reported them below the metadata.
+    selectors.taints(problems, "metadata.taints", items(spec, "taints"))
     for key in ("capacity", "allocatable"):
         resources.amounts(problems, f"status.{key}", maybe(status, key))
+    for number, text in enumerate(spec.get("podCIDRs") or ()):
+        problems.invalid_each(f"spec.podCIDRs[{number}]", text, names.cidr(text))
 
 
 def node_update(problems: Problems, obj: Json, old: Json) -> None:

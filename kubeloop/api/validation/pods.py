@@ -149,10 +149,12 @@ def _names(problems: Problems, field: str, spec: Json) -> None:
 def _host_network(problems: Problems, field: str, spec: Json) -> None:
     for number, container in enumerate(items(spec, "containers")):
         for index, port in enumerate(items(container, "ports")):
-            if port.get("hostPort") != port.get("containerPort"):
-                at = f"{field}.containers[{number}].ports[{index}].containerPort"
-                detail = "must match `hostPort` when `hostNetwork` is true"
-                problems.invalid(at, port.get("containerPort", 0), detail)
+            host = port.get("hostPort")
+            # In a template there may be none yet: the pod made of it gets the container's port.
+            if host and host != port.get("containerPort"):
+                at = f"{field}.containers[{number}].ports[{index}].hostPort"
+                detail = "must match `containerPort` when `hostNetwork` is true"
+                problems.invalid(at, host, detail)
 
 
 def _host_aliases(problems: Problems, field: str, aliases: list[Json]) -> None:

@@ -41,10 +41,8 @@ def requirements(problems: Problems, field: str, resources: Json | None) -> None
 
 def amounts(problems: Problems, field: str, given: Mapping[str, Any] | None) -> None:
     """Check the amounts of a node's resource list."""
-    for name in sorted(given or {}):
-        at = f"{field}[{name}]"
-        if not _name(problems, at, name):
-            _amount(problems, at, name, (given or {})[name])
+    for name, text in sorted((given or {}).items()):
+        _amount(problems, f"{field}.{name}", name, text)
 
 
 def _named_amount(problems: Problems, field: str, name: str, text: Any) -> None:

@@ -24,6 +24,19 @@ def label_selector(problems: Problems, field: str, selector: Json | None) -> Non
         _label_expression(problems, f"{field}.matchExpressions[{number}]", expression)
 
 
+def shown(selector: Json | None) -> Json | None:
+    """Return a metav1.LabelSelector as Go prints it: fields in their order, keys sorted."""
+    if selector is None:
+        return None
+    told: Json = {}
+    if labels := selector.get("matchLabels"):
+        told["matchLabels"] = metadata.sorted_labels(labels)
+    if expressions := items(selector, "matchExpressions"):
+        keys = ("key", "operator", "values")
+        told["matchExpressions"] = [{k: e[k] for k in keys if k in e} for e in expressions]
+    return told
+
+
 def affinity(problems: Problems, field: str, wanted: Json | None) -> None:
     """Check the affinity of a pod: to nodes, to pods, against pods."""
     if node := maybe(wanted, "nodeAffinity"):

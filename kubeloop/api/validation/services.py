@@ -283,7 +283,7 @@ def _endpoint_port(problems: Problems, field: str, port: Json, several: bool) ->
 def _slice_endpoint(problems: Problems, field: str, endpoint: Json, kind: str) -> None:
     addresses = endpoint.get("addresses") or []
     if not addresses:
-        problems.required(f"{field}.addresses", "must contain at least 1 endpoint")
+        problems.required(f"{field}.addresses", "must contain at least 1 address")
     elif len(addresses) > _ADDRESSES_MAX:
         problems.too_many(f"{field}.addresses", len(addresses), _ADDRESSES_MAX)
     for number, address in enumerate(addresses):

@@ -6,7 +6,7 @@ from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, maybe
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.selectors import LabelSelector, label_selector, set_selector
-from kubeloop.api.validation import pods, selectors
+from kubeloop.api.validation import metadata, pods, selectors
 from kubeloop.api.validation.problems import Problems
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
@@ -52,7 +52,7 @@ def deployment(problems: Problems, obj: Json) -> None:
 
 def same_selector(problems: Problems, obj: Json, old: Json) -> None:
     """Check that a ReplicaSet or Deployment still selects what it did."""
-    new, was = ((o.get("spec") or {}).get("selector") for o in (obj, old))
+    new, was = (selectors.shown((o.get("spec") or {}).get("selector")) for o in (obj, old))
     problems.immutable("spec.selector", new, was)
 
 
@@ -92,11 +92,15 @@ def _selected_template(problems: Problems, spec: Json) -> None:
     else:
         selectors.label_selector(problems, "spec.selector", selector)
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            problems.invalid("spec.selector", selector, "empty selector is invalid for deployment")
+            problems.invalid(
+                "spec.selector",
+                selectors.shown(selector),
+                "empty selector is invalid for deployment",
+            )
     try:
         matcher = label_selector(selector)
     except BadRequest:
-        problems.invalid("spec.selector", selector, "invalid label selector")
+        problems.invalid("spec.selector", selectors.shown(selector), "invalid label selector")
         return
     _template(problems, maybe(spec, "template") or {}, matcher, "ReplicaSet")
 
@@ -106,7 +110,7 @@ def _template(problems: Problems, obj: Json, matcher: LabelSelector | None, kind
     labels = (maybe(obj, "metadata") or {}).get("labels")
     everything = matcher is None or (not matcher.requirements and not matcher.nothing)
     if matcher is not None and not everything and not matcher.matches(labels):
-        problems.invalid("spec.template.metadata.labels", labels, _MISMATCH)
+        problems.invalid("spec.template.metadata.labels", metadata.sorted_labels(labels), _MISMATCH)
     pods.template(problems, "spec.template", obj)
     spec = maybe(obj, "spec") or {}
     policy = spec.get("restartPolicy") or ""
