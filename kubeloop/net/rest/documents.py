@@ -75,7 +75,7 @@ class Documents:
         if version:
             return _aggregated(core=which == "api", version=version)
         content = discovery.api_groups() if which == "apis" else self._api_versions()
-        return Document(dumps(content), JSON, headers={"Vary": "Accept"})
+        return Document(dumps(content), JSON)
 
     def _api_versions(self) -> dict[str, Any]:
         return discovery.api_versions(self.address)

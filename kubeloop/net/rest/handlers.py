@@ -32,6 +32,10 @@ from kubeloop.store.watch import Cursor
 
 WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
 _TEXT: Final = "text/plain"
+DEPRECATED: Final = {
+    "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+}
+"""Resource → what every request for it is warned of."""
 _CHECKED_TWICE: Final = ("Strict", "Warn")
 
 
@@ -71,6 +75,7 @@ class Stream:
     content_type: str
     run: Callable[[web.StreamResponse, asyncio.Transport | None], Awaitable[None]]
     close: Callable[[], None] = lambda: None
+    warnings: list[str] = field(default_factory=list)
 
 
 class Handlers:
@@ -107,18 +112,19 @@ class Handlers:
             target.resource, media, include=call.first("includeObject"), now=self.wall()
         )
         outcome = await self.backend.ask(_request(call, verb, asked))
+        warnings = _warnings(target, outcome)
         if outcome.code >= 400:
             status = msgpack.unpackb(outcome.body)
             retry_after_s = (status.get("details") or {}).get("retryAfterSeconds", 0)
             body = render(status, media_of("")) if media.form else render(status, media)
             kind = JSON if media.form else media.type
-            return Reply(outcome.code, kind, iter((body,)), outcome.warnings, retry_after_s)
+            return Reply(outcome.code, kind, iter((body,)), warnings, retry_after_s)
         parts: Iterator[bytes]
         if verb in ("list", "deletecollection"):
             parts = answers.many(outcome)
         else:
             parts = iter((answers.one(msgpack.unpackb(outcome.body)),))
-        return Reply(outcome.code, media.type, parts, outcome.warnings)
+        return Reply(outcome.code, media.type, parts, warnings)
 
     def _upgrade(self, call: Call) -> Reply:
         if call.method not in ("GET", "POST"):
@@ -178,7 +184,8 @@ class Handlers:
                 cursor.close()
 
         self._bells.add(bell)
-        return Stream(media.type, run, close)
+        deprecated = DEPRECATED.get(resource.id)
+        return Stream(media.type, run, close, [deprecated] if deprecated else [])
 
     async def _list(self, call: Call, labels: str, fields: str) -> Outcome:
         target, selectors = call.target, {"labelSelector": labels, "fieldSelector": fields}
@@ -231,6 +238,11 @@ class Handlers:
             await streams.follow(response, transport, lines, asked, skip=tail.count, limit=limit)
 
         return Stream(_TEXT, run)
+
+
+def _warnings(target: Target, outcome: Outcome) -> list[str]:
+    deprecated = DEPRECATED.get(target.resource.id)
+    return [deprecated, *outcome.warnings] if deprecated else outcome.warnings
 
 
 def _verb(call: Call, asked: options.Options) -> str:

@@ -119,6 +119,7 @@ class RestServer:
         headers: CIMultiDict[str] = CIMultiDict()
         headers["Audit-Id"] = f"00000000-0000-4000-8000-{self._requests:012x}"
         headers["Cache-Control"] = _CACHE_CONTROL
+        headers["Server"] = self.name
         try:
             return await self._answer(request, headers)
         except ApiError as error:
@@ -202,6 +203,8 @@ async def _stream(
     stream: Stream, request: web.BaseRequest, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
     headers["Content-Type"] = stream.content_type
+    for text in stream.warnings:
+        headers.add("Warning", warning(text))
     response = web.StreamResponse(status=200, headers=headers)
     response.enable_chunked_encoding()
     try:

@@ -1,57 +1,13 @@
-"""A cluster that is an API server over a store and nothing else: no controllers, no kubelets."""
+"""An endpoint in front of a cluster that is an API server and nothing else."""
 
-import random
 import time
 from collections.abc import AsyncIterator
 
 import aiohttp
-import msgpack
 import pytest
+from fake_cluster import TOKEN, FakeCluster
 
-from kubeloop.actors.requests.bootstrap import bootstrap_objects
-from kubeloop.actors.requests.core import Core
-from kubeloop.actors.requests.state import Settings
-from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.resources import BY_KIND
 from kubeloop.net.rest.server import RestServer
-from kubeloop.store.store import Store
-
-TOKEN = "a-token"
-
-
-class FakeCluster:
-    """A backend that answers at once."""
-
-    def __init__(self) -> None:
-        self.store = Store.memory()
-        self.hub = self.store.hub
-        settings = Settings()
-        bits = random.Random(1).getrandbits
-        self.core = Core(self.store, wall=time.time, bits=bits, settings=settings)
-        self.written: list[tuple[float, bytes]] = []
-        for obj in bootstrap_objects(settings):
-            resource = BY_KIND[obj["apiVersion"], obj["kind"]]
-            namespace = obj["metadata"].get("namespace", "")
-            self.do(Request("create", resource.id, namespace, body=msgpack.packb(obj)))
-
-    def do(self, request: Request) -> Outcome:
-        outcome = self.core.handle(request)
-        self.store.flush(lambda error: None)
-        return outcome
-
-    async def ask(self, request: Request) -> Outcome:
-        return self.do(request)
-
-    def revision(self) -> int:
-        return self.store.durable
-
-    async def logs(
-        self, namespace: str, pod: str, container: str, *, previous: bool, follow: bool
-    ) -> AsyncIterator[tuple[float, bytes]]:
-        for line in self.written:
-            yield line
-        if follow:
-            yield (2e9, b"and then")
 
 
 @pytest.fixture
