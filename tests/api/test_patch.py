@@ -1,6 +1,9 @@
 """JSON patch and merge patch: their laws, their limits, and Kubernetes' ways with bad input."""
 
 import copy
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,8 @@ from kubeloop.api.patch import (
     json_patch,
     merge_patch,
 )
+
+KUBECTL = Path(__file__).parents[2] / ".venv" / "bin" / "kubectl"
 
 names = st.sampled_from(["a", "b", "c", "a/b", "a~1", "~", "", "-", "0"])
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(0, 1) | st.text(max_size=2)
@@ -162,55 +167,55 @@ def test_a_merge_follows_the_rfc(obj: Any, patch: Any) -> None:
 BASE = {"a": {"b": 1}, "l": [1, 2], "n": None}
 
 
-@pytest.mark.parametrize(
-    ("operation", "result"),
-    [
-        ({"op": "replace", "path": "/new", "value": 1}, BASE | {"new": 1}),
-        ({"op": "copy", "from": "/nope", "path": "/x"}, BASE | {"x": None}),
-        ({"op": "add", "path": "/x"}, BASE | {"x": None}),
-        ({"op": "add", "path": "/l/-1", "value": 3}, BASE | {"l": [1, 2, 3]}),
-        ({"op": "add", "path": "/l/0", "value": 3}, BASE | {"l": [3, 1, 2]}),
-        ({"op": "remove", "path": "/l/-1"}, BASE | {"l": [1]}),
-        ({"op": "replace", "path": "/l/1", "value": 3}, BASE | {"l": [1, 3]}),
-        ({"op": "move", "from": "/a/b", "path": "/b"}, BASE | {"a": {}, "b": 1}),
-        ({"op": "copy", "from": "/a", "path": "/l/-"}, BASE | {"l": [1, 2, {"b": 1}]}),
-        ({"op": "replace", "path": "", "value": {"z": 1}}, {"z": 1}),
-        ({"op": "test", "path": "/nope", "value": None}, BASE),
-        ({"op": "test", "path": "", "value": BASE}, BASE),
-    ],
-)
+APPLIES: list[tuple[Any, Any]] = [
+    ({"op": "replace", "path": "/new", "value": 1}, BASE | {"new": 1}),
+    ({"op": "copy", "from": "/nope", "path": "/x"}, BASE | {"x": None}),
+    ({"op": "add", "path": "/x"}, BASE | {"x": None}),
+    ({"op": "add", "path": "/l/-1", "value": 3}, BASE | {"l": [1, 2, 3]}),
+    ({"op": "add", "path": "/l/0", "value": 3}, BASE | {"l": [3, 1, 2]}),
+    ({"op": "remove", "path": "/l/-1"}, BASE | {"l": [1]}),
+    ({"op": "replace", "path": "/l/1", "value": 3}, BASE | {"l": [1, 3]}),
+    ({"op": "move", "from": "/a/b", "path": "/b"}, BASE | {"a": {}, "b": 1}),
+    ({"op": "copy", "from": "/a", "path": "/l/-"}, BASE | {"l": [1, 2, {"b": 1}]}),
+    ({"op": "replace", "path": "", "value": {"z": 1}}, {"z": 1}),
+    ({"op": "test", "path": "/nope", "value": None}, BASE),
+    ({"op": "test", "path": "", "value": BASE}, BASE),
+]
+
+
+@pytest.mark.parametrize(("operation", "result"), APPLIES)
 def test_an_operation(operation: Any, result: Any) -> None:
     assert same(json_patch(BASE, [operation]), result)
 
 
-@pytest.mark.parametrize(
-    "operation",
-    [
-        {"op": "nope", "path": "/a"},
-        {"path": "/a"},
-        {"op": "add", "value": 1},
-        {"op": "add", "path": 5, "value": 1},
-        {"op": "add", "path": "", "value": {}},
-        {"op": "add", "path": "a", "value": 1},
-        {"op": "add", "path": "/x/y", "value": 1},
-        {"op": "add", "path": "/a/b/c", "value": 1},
-        {"op": "add", "path": "/l/3", "value": 1},
-        {"op": "add", "path": "/l/-4", "value": 1},
-        {"op": "add", "path": "/l/x", "value": 1},
-        {"op": "add", "path": "/l/99999999999999999999", "value": 1},
-        {"op": "remove", "path": "/nope"},
-        {"op": "remove", "path": "/l/2"},
-        {"op": "remove", "path": ""},
-        {"op": "replace", "path": "/l/2", "value": 1},
-        {"op": "replace", "path": "", "value": 1},
-        {"op": "replace", "path": "", "value": []},
-        {"op": "move", "from": "/nope", "path": "/x"},
-        {"op": "move", "from": "/a", "path": "/a/b/c"},
-        {"op": "copy", "path": "/x"},
-        {"op": "test", "path": "/a/b", "value": 2},
-        {"op": "test", "path": "/a/b"},
-    ],
-)
+REJECTED: list[Any] = [
+    {"op": "nope", "path": "/a"},
+    {"path": "/a"},
+    {"op": "add", "value": 1},
+    {"op": "add", "path": 5, "value": 1},
+    {"op": "add", "path": "", "value": {}},
+    {"op": "add", "path": "a", "value": 1},
+    {"op": "add", "path": "/x/y", "value": 1},
+    {"op": "add", "path": "/a/b/c", "value": 1},
+    {"op": "add", "path": "/l/3", "value": 1},
+    {"op": "add", "path": "/l/-4", "value": 1},
+    {"op": "add", "path": "/l/x", "value": 1},
+    {"op": "add", "path": "/l/99999999999999999999", "value": 1},
+    {"op": "remove", "path": "/nope"},
+    {"op": "remove", "path": "/l/2"},
+    {"op": "remove", "path": ""},
+    {"op": "replace", "path": "/l/2", "value": 1},
+    {"op": "replace", "path": "", "value": 1},
+    {"op": "replace", "path": "", "value": []},
+    {"op": "move", "from": "/nope", "path": "/x"},
+    {"op": "move", "from": "/a", "path": "/a/b/c"},
+    {"op": "copy", "path": "/x"},
+    {"op": "test", "path": "/a/b", "value": 2},
+    {"op": "test", "path": "/a/b"},
+]
+
+
+@pytest.mark.parametrize("operation", REJECTED)
 def test_what_does_not_apply_is_refused_with_kubernetes_only_word(operation: Any) -> None:
     with pytest.raises(PatchRejected) as caught:
         json_patch(BASE, [operation])
@@ -224,6 +229,24 @@ def test_what_does_not_apply_is_refused_with_kubernetes_only_word(operation: Any
         "details": {},
         "code": 422,
     }
+
+
+@pytest.mark.kubectl
+@pytest.mark.skipif(not KUBECTL.exists(), reason="the kubectl wheel is not installed")
+@pytest.mark.parametrize(
+    "operation", [o for o, _ in APPLIES if o["path"]] + [o for o in REJECTED if o.get("path")]
+)
+def test_kubectl_applies_the_same_operations(operation: Any, tmp_path: Path) -> None:
+    obj = BASE | {"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "x"}}
+    file = tmp_path / "object.json"
+    file.write_text(json.dumps(obj))
+    told = [KUBECTL, "patch", "--local", "--type=json", "-f", file, "-o", "json"]
+    oracle = subprocess.run([*told, "-p", json.dumps([operation])], capture_output=True, text=True)
+    if oracle.returncode == 0:
+        assert same(json_patch(obj, [operation]), json.loads(oracle.stdout))
+    else:
+        with pytest.raises(PatchRejected):
+            json_patch(obj, [operation])
 
 
 @pytest.mark.parametrize(

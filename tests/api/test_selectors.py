@@ -71,6 +71,28 @@ def test_it_matches_as_the_model_does(selector: LabelSelector, have: dict[str, s
     assert selector.matches(have) == all(naive(r, have) for r in selector.requirements)
 
 
+@pytest.mark.parametrize(
+    ("text", "absent", "empty", "five", "word"),
+    [
+        ("a", False, True, True, True),
+        ("!a", True, False, False, False),
+        ("a=5", False, False, True, False),
+        ("a==", False, True, False, False),
+        ("a!=5", True, True, False, True),
+        ("a in (5,)", False, True, True, False),
+        ("a notin (5,)", True, False, False, True),
+        ("a>4", False, False, True, False),
+        ("a>5", False, False, False, False),
+        ("a<6", False, False, True, False),
+        ("a<5", False, False, False, False),
+    ],
+)
+def test_each_operator(text: str, absent: bool, empty: bool, five: bool, word: bool) -> None:
+    selector = parse_labels(text)
+    haves: list[dict[str, str]] = [{"b": "5"}, {"a": ""}, {"a": "5"}, {"a": "x"}]
+    assert [selector.matches(have) for have in haves] == [absent, empty, five, word]
+
+
 @given(selectors())
 def test_text_and_value_invert_each_other(selector: LabelSelector) -> None:
     assert parse_labels(str(selector)) == selector

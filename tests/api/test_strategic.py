@@ -95,6 +95,7 @@ POD_SPECS: list[Json] = [
     {"volumes": [named("v", **{"$retainKeys": ["name", "hostPath"]}, hostPath={"path": "/y"})]},
     {"volumes": [named("v", **{"$retainKeys": ["name"]}, hostPath={"path": "/y"})]},
     {"volumes": [named("v", **{"$retainKeys": "name"})]},
+    {"volumes": [named("w", **{"$retainKeys": ["name", "emptyDir"]}, emptyDir={}, hostPath=None)]},
     {"volumes": [named("v", hostPath={"path": "/y"}, emptyDir=None)]},
     {
         f"{ORDER}volumes": [named("v"), named("y"), named("x")],
@@ -108,6 +109,7 @@ POD_SPECS: list[Json] = [
 ]
 POD_METADATA: list[Json] = [
     {"finalizers": ["x/c", "x/a"]},
+    {"finalizers": ["x/c", "x/c", "x/b"]},
     {"finalizers": [1]},
     {f"{DROP}finalizers": ["x/a", "x/q"], "finalizers": ["x/z"]},
     {
