@@ -7,6 +7,7 @@ The texts are those of k8s.io/apimachinery/pkg/util/validation, blanks and all.
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import Final
 
 LABEL_MAX: Final = 63
@@ -37,6 +38,20 @@ _NO_NETWORK: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8:
 Check = Callable[[str], list[str]]
 
 
+def _remembered(check: Check) -> Check:
+    """Return `check` with a memory: a cluster says the same few names over and over.
+
+    Long texts are not remembered: no name is that long, and they would fill the memory.
+    """
+    ask = lru_cache(maxsize=4096)(lambda text: tuple(check(text)))
+
+    @wraps(check)
+    def remembered(text: str) -> list[str]:
+        return list(ask(text)) if len(text) <= SUBDOMAIN_MAX else check(text)
+
+    return remembered
+
+
 def too_long(length_max: int) -> str:
     """Return the text for a string of more than `length_max` bytes."""
     return f"must be no more than {length_max} bytes"
@@ -55,6 +70,7 @@ def regex_text(says: str, pattern: str, *examples: str) -> str:
     return f"{says} (e.g. {shown}regex used for validation is '{pattern}')"
 
 
+@_remembered
 def dns1123_label(text: str) -> list[str]:
     """Check a DNS label as RFC 1123 has it: namespaces, containers, volumes."""
     problems = [too_long(LABEL_MAX)] if _bytes(text) > LABEL_MAX else []
@@ -69,6 +85,7 @@ def dns1123_label(text: str) -> list[str]:
     return problems
 
 
+@_remembered
 def dns1123_subdomain(text: str) -> list[str]:
     """Check a DNS name as RFC 1123 has it: most objects' names."""
     problems = [too_long(SUBDOMAIN_MAX)] if _bytes(text) > SUBDOMAIN_MAX else []
@@ -93,6 +110,7 @@ def dns1035_label(text: str) -> list[str]:
     return problems
 
 
+@_remembered
 def qualified_name(text: str) -> list[str]:
     """Check "name" or "example.com/name": the keys of labels and annotations, finalizers."""
     parts = text.split("/")
@@ -117,6 +135,7 @@ def qualified_name(text: str) -> list[str]:
     return problems
 
 
+@_remembered
 def label_value(text: str) -> list[str]:
     """Check the value of a label; it may be empty."""
     problems = [too_long(LABEL_MAX)] if _bytes(text) > LABEL_MAX else []
@@ -136,6 +155,7 @@ def path_segment(text: str) -> list[str]:
     return [f"may not contain '{char}'" for char in "/%" if char in text]
 
 
+@_remembered
 def env_var_name(text: str) -> list[str]:
     """Check the name of an environment variable."""
     if not text:
@@ -175,6 +195,7 @@ def c_identifier(text: str) -> list[str]:
     return [regex_text(says, _C_IDENTIFIER, "my_name", "MY_NAME", "MyName")]
 
 
+@_remembered
 def port_name(text: str) -> list[str]:
     """Check the name of a port: an IANA_SVC_NAME (RFC 6335)."""
     problems = [too_long(15)] if _bytes(text) > 15 else []
@@ -253,7 +274,7 @@ def generated(check: Check) -> Check:
 
 
 def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _has_leading_zeros(text: str) -> bool:

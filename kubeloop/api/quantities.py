@@ -21,7 +21,7 @@ WRONG_FORMAT: Final = f"quantities must match the regular expression '{PATTERN}'
 WRONG_NUMBER: Final = "unable to parse numeric part of quantity"
 WRONG_SUFFIX: Final = "unable to parse quantity's suffix"
 
-_DIGITS_MAX: Final = 500  # Longer numbers are nonsense, and would cost quadratic time to read.
+_TEXT_MAX: Final = 500  # Longer numbers are nonsense, and would cost quadratic time to read.
 _EXPONENT_MAX: Final = 64  # Kubernetes reads 1e2147483647 and then cannot print it.
 _NANO: Final = 10**9
 
@@ -89,13 +89,18 @@ def at_milli_scale(text: str | int | float) -> str:
 
     So the API keeps every quantity of a resource list. Raises: ValueError.
     """
-    quantity = read(text)
-    return str(Quantity(_away_from_zero(quantity.number, 1000), quantity.family))
+    return _at_milli_scale(_text(text))
 
 
 def read(text: str | int | float) -> Quantity:
     """Return the quantity. Raises: ValueError with Kubernetes' message."""
-    return _read(text if isinstance(text, str) else _number_text(text))
+    return _read(_text(text))
+
+
+@lru_cache(maxsize=4096)
+def _at_milli_scale(text: str) -> str:
+    quantity = _read(text)
+    return str(Quantity(_away_from_zero(quantity.number, 1000), quantity.family))
 
 
 @lru_cache(maxsize=4096)
@@ -105,8 +110,6 @@ def _read(text: str) -> Quantity:
         raise ValueError(WRONG_FORMAT)
     whole, fraction, suffix = match[1], match[2] or "", match[3]
     family, scale = _scale(suffix)
-    if len(whole) + len(fraction) > _DIGITS_MAX:
-        raise ValueError(WRONG_NUMBER)
     number = Fraction(int((whole + fraction) or "0"), 10 ** len(fraction)) * scale
     if family is Family.BINARY and number < 1:
         family = Family.DECIMAL
@@ -126,11 +129,13 @@ def _scale(suffix: str) -> tuple[Family, Fraction]:
     return Family.EXPONENT, Fraction(10) ** int(exponent[1])
 
 
-def _number_text(number: float) -> str:
-    """Return a JSON number as the text Kubernetes would have read."""
-    if isinstance(number, bool):
+def _text(given: str | int | float) -> str:
+    """Return a JSON value as the text Kubernetes would have read, if it is not too long."""
+    if isinstance(given, bool):
         raise ValueError(WRONG_FORMAT)
-    return str(number)
+    if isinstance(given, str) and len(given) > _TEXT_MAX:
+        raise ValueError(WRONG_NUMBER)
+    return str(given)
 
 
 def _away_from_zero(number: Fraction, parts: int) -> Fraction:

@@ -23,11 +23,13 @@ def child(obj: Json, key: str) -> Json:
 
 def maybe(obj: Json | None, key: str) -> Json | None:
     """Return the mapping at `key`, None if there is none."""
-    found = obj.get(key) if isinstance(obj, dict) else None
+    if obj is None:
+        return None
+    found = obj.get(key)
     return found if isinstance(found, dict) else None
 
 
 def items(obj: Json | None, key: str) -> list[Json]:
     """Return the mappings in the list at `key`; [] if there is no list."""
-    found = obj.get(key) if isinstance(obj, dict) else None
+    found = obj.get(key) if obj else None
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
