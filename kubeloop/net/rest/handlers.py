@@ -7,6 +7,7 @@ writes, `streams` keeps what goes on.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import msgpack
@@ -24,10 +25,10 @@ from kubeloop.api.errors import (
 from kubeloop.net.rest import logs, options, streams
 from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.bodies import Body, pack, read_object, read_patch
-from kubeloop.net.rest.negotiation import JSON, media_of
+from kubeloop.net.rest.negotiation import Media, media_of
 from kubeloop.net.rest.paths import STREAMS, Target
 from kubeloop.net.rest.rendering import Answers, render
-from kubeloop.net.rest.watching import Choice, JsonCache, Teller, error_line
+from kubeloop.net.rest.watching import Choice, JsonCache, Teller
 from kubeloop.store.watch import Cursor
 
 WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
@@ -112,13 +113,9 @@ class Handlers:
             target.resource, media, include=call.first("includeObject"), now=self.wall()
         )
         outcome = await self.backend.ask(_request(call, verb, asked))
-        warnings = _warnings(target, outcome)
+        warnings = [*_warnings(target), *outcome.warnings]
         if outcome.code >= 400:
-            status = msgpack.unpackb(outcome.body)
-            retry_after_s = (status.get("details") or {}).get("retryAfterSeconds", 0)
-            body = render(status, media_of("")) if media.form else render(status, media)
-            kind = JSON if media.form else media.type
-            return Reply(outcome.code, kind, iter((body,)), warnings, retry_after_s)
+            return _failure(outcome, media, warnings)
         parts: Iterator[bytes]
         if verb in ("list", "deletecollection"):
             parts = answers.many(outcome)
@@ -142,8 +139,9 @@ class Handlers:
         """Return the stream of a watch. Raises: ApiError for what can be refused before it."""
         options.check("watch", asked)
         resource, media = call.target.resource, media_of(call.accept, watch=True)
-        labels, fields = asked.get("labelSelector", ""), asked.get("fieldSelector", "")
-        choice = Choice.parse(resource, labels, fields)
+        choice = Choice.parse(
+            resource, asked.get("labelSelector", ""), asked.get("fieldSelector", "")
+        )
         teller = Teller(
             resource,
             choice,
@@ -152,43 +150,39 @@ class Handlers:
             cache=self._cache,
             now=self.wall,
         )
-        since = _watch_version(asked)
-        initial = asked.get("sendInitialEvents")
-        bell, lead, refusal = streams.Bell(), b"", None
-        if since == 0 if initial is None else initial:
-            outcome = await self._list(call, labels, fields)
-            bookmark = bool(initial and asked.get("allowWatchBookmarks"))
-            lead, after = streams.initial_lines(teller, outcome, end=bookmark), outcome.revision
-        else:
-            after = since or self.backend.revision()
+        lead, after = await self._beginning(call, asked, teller)
+        bell, warnings = streams.Bell(), _warnings(call.target)
         try:
             cursor = self._open(call, choice, min(after, self.backend.revision()), bell)
         except Expired as error:
-            cursor, refusal = None, error
+            return Stream(media.type, partial(streams.refuse, error=error), warnings=warnings)
         timeout_s = float(asked.get("timeoutSeconds") or WATCH_TIMEOUT_S)
-        bookmarks = bool(asked.get("allowWatchBookmarks"))
-
-        async def run(response: web.StreamResponse, transport: asyncio.Transport | None) -> None:
-            if cursor is None:
-                assert refusal is not None
-                await response.write(error_line(refusal))
-                await response.write_eof()
-                return
-            bell.set_timers(timeout_s, bookmarks=bookmarks)
-            await streams.Watch(response, transport, cursor, teller, bell, lead, after).run()
+        watch = streams.Watch(
+            cursor, teller, bell, lead, after, timeout_s, bool(asked.get("allowWatchBookmarks"))
+        )
 
         def close() -> None:
             self._bells.discard(bell)
-            bell.stop_timers()
-            if cursor is not None:
-                cursor.close()
+            cursor.close()
 
         self._bells.add(bell)
-        deprecated = DEPRECATED.get(resource.id)
-        return Stream(media.type, run, close, [deprecated] if deprecated else [])
+        return Stream(media.type, watch.run, close, warnings)
 
-    async def _list(self, call: Call, labels: str, fields: str) -> Outcome:
-        target, selectors = call.target, {"labelSelector": labels, "fieldSelector": fields}
+    async def _beginning(
+        self, call: Call, asked: options.Options, teller: Teller
+    ) -> tuple[bytes, int]:
+        """Return what a watch tells first, and the revision after which it goes on."""
+        since, initial = _watch_version(asked), asked.get("sendInitialEvents")
+        wanted = since == 0 if initial is None else initial
+        if not wanted:
+            return b"", since or self.backend.revision()
+        outcome = await self._list(call, asked)
+        end = bool(initial and asked.get("allowWatchBookmarks"))
+        return streams.initial_lines(teller, outcome, end=end), outcome.revision
+
+    async def _list(self, call: Call, asked: options.Options) -> Outcome:
+        target = call.target
+        selectors = {name: asked.get(name, "") for name in ("labelSelector", "fieldSelector")}
         if target.name:
             selectors["fieldSelector"] = f"metadata.name={target.name}"
         outcome = await self.backend.ask(
@@ -240,9 +234,17 @@ class Handlers:
         return Stream(_TEXT, run)
 
 
-def _warnings(target: Target, outcome: Outcome) -> list[str]:
+def _failure(outcome: Outcome, media: Media, warnings: list[str]) -> Reply:
+    """Return the answer of a refused call: a Status, which has no other form."""
+    status = msgpack.unpackb(outcome.body)
+    retry_after_s = (status.get("details") or {}).get("retryAfterSeconds", 0)
+    plain = Media(media.type, pretty=media.pretty)
+    return Reply(outcome.code, plain.type, iter((render(status, plain),)), warnings, retry_after_s)
+
+
+def _warnings(target: Target) -> list[str]:
     deprecated = DEPRECATED.get(target.resource.id)
-    return [deprecated, *outcome.warnings] if deprecated else outcome.warnings
+    return [deprecated] if deprecated else []
 
 
 def _verb(call: Call, asked: options.Options) -> str:

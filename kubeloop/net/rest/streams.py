@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from kubeloop.api.calls import Outcome
-from kubeloop.api.errors import Expired
+from kubeloop.api.errors import ApiError, Expired
 from kubeloop.net.rest.logs import Limit, LogOptions, Tail
 from kubeloop.net.rest.watching import Teller, error_line
 from kubeloop.store.watch import Cursor
@@ -81,33 +81,38 @@ class Watch:
     after: facts up to this revision are not told.
     """
 
-    response: web.StreamResponse
-    transport: asyncio.Transport | None
     cursor: Cursor
     teller: Teller
     bell: Bell
-    lead: bytes = b""
-    after: int = 0
+    lead: bytes
+    after: int
+    timeout_s: float
+    bookmarks: bool
 
-    async def run(self) -> None:
+    async def run(self, response: web.StreamResponse, transport: asyncio.Transport | None) -> None:
         """Write until the bell ends it, the client leaves, or the history has gone on without."""
+        self.bell.set_timers(self.timeout_s, bookmarks=self.bookmarks)
         try:
             if self.lead:
-                await _write(self.response, self.transport, self.lead)
+                await _write(response, transport, self.lead)
+                self.lead = b""
             while not self.bell.over:
-                await self._tell()
+                await self._tell(response, transport)
                 if not self.cursor.behind:
                     await self.bell.wait()
-            await self._tell()
-            await self.response.write_eof()
+            await self._tell(response, transport)
+            await response.write_eof()
         except Expired as error:
-            await _write(self.response, self.transport, error_line(error))
-            await self.response.write_eof()
+            await refuse(response, transport, error=error)
         except (ConnectionError, TimeoutError):
-            if self.transport is not None:
-                self.transport.abort()
+            if transport is not None:
+                transport.abort()
+        finally:
+            self.bell.stop_timers()
 
-    async def _tell(self) -> None:
+    async def _tell(
+        self, response: web.StreamResponse, transport: asyncio.Transport | None
+    ) -> None:
         facts = self.cursor.take(_FACTS_MAX)
         if self.after and facts and facts[0].revision <= self.after:
             facts = [fact for fact in facts if fact.revision > self.after]
@@ -117,7 +122,16 @@ class Watch:
             if self.cursor.revision >= self.after:
                 lines += self.teller.bookmark(self.cursor.revision)
         if lines:
-            await _write(self.response, self.transport, lines)
+            await _write(response, transport, lines)
+
+
+async def refuse(
+    response: web.StreamResponse, transport: asyncio.Transport | None, *, error: ApiError
+) -> None:
+    """End a watch with the event that tells why."""
+    with suppress(ConnectionError, TimeoutError):
+        await _write(response, transport, error_line(error))
+        await response.write_eof()
 
 
 async def follow(

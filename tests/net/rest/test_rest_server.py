@@ -15,7 +15,7 @@ import yaml
 from fake_cluster import TOKEN, FakeCluster
 
 from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.errors import TooManyRequests
+from kubeloop.api.errors import Expired, TooManyRequests
 from kubeloop.net.certificates import make_certificates, write_private
 from kubeloop.net.rest import protobuf, streams
 from kubeloop.net.rest.backend import TlsFiles
@@ -497,3 +497,26 @@ async def test_tls(backend: FakeCluster, tmp_path: Path) -> None:
                 assert await response.text() == "ok"
     finally:
         await server.stop()
+
+
+async def test_a_watch_of_what_is_compacted_is_told_to_list_again(
+    http: Http, backend: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(**_: Any) -> None:
+        raise Expired.revision(asked=1, oldest=9)
+
+    monkeypatch.setattr(backend.hub, "open", gone)
+    assert await told(http, "resourceVersion=1") == [
+        {
+            "type": "ERROR",
+            "object": {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Failure",
+                "message": "too old resource version: 1 (9)",
+                "reason": "Expired",
+                "code": 410,
+            },
+        }
+    ]
