@@ -1,0 +1,276 @@
+"""Containers of the process runtime: prepared on disk, started by their pod's init, ended."""
+
+import asyncio
+import os
+import pty
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from kubeloop.actors.runtimes import process_launch as launch
+from kubeloop.actors.runtimes.process_images import NodeImage, NodeImages
+from kubeloop.actors.runtimes.process_layers import remove_tree
+from kubeloop.actors.runtimes.process_logs import Log, Output
+from kubeloop.actors.runtimes.process_runs import Pod, Run
+from kubeloop.actors.runtimes.process_zygote import Abilities
+from kubeloop.actors.runtimes.protocol import ContainerSpec, ExecResult, RuntimeFailure
+
+EXEC_OUTPUT_MAX: Final = 16 * 1024 * 1024  # The rest is thrown away: somebody holds it in memory.
+
+
+class Containers:
+    """Starts and stops what runs in the pods of one node. wall: Unix time."""
+
+    def __init__(self, state: Path, images: NodeImages, wall: Callable[[], float]) -> None:
+        self.state, self.images, self.wall = state, images, wall
+        self._commands = 0
+
+    async def start(self, pod: Pod, spec: ContainerSpec, abilities: Abilities) -> str:
+        """Start a container; return its id. Raises: RuntimeFailure."""
+        channel = pod.need()
+        image = self.images.find(spec.image)
+        if image is None:
+            raise RuntimeFailure("CreateContainerError", f'image "{spec.image}" is not on the node')
+        if pod.running(spec.name) is not None:
+            raise RuntimeFailure("CreateContainerError", f"container {spec.name} runs already")
+        if not abilities.namespaces and not image.config.borrows_host:
+            raise RuntimeFailure(
+                "CreateContainerError",
+                f"the image {spec.image} brings its own root file system, which takes user "
+                f"namespaces, and here there are none ({abilities.why}): only images built "
+                "FROM host can run",
+            )
+        argv = launch.arguments(spec, image.config)
+        run = self._begin(pod, spec, image)
+        try:
+            order = await asyncio.to_thread(self._prepare, pod, run, image, abilities)
+            order["argv"] = _rooted(argv, order["env"])
+            with _terminal(run) if spec.tty else _pipes(run) as files:
+                await channel.ask({"op": "start", "key": run.key, **order}, files)
+        except OSError as error:
+            self._forget(pod, run)
+            await asyncio.to_thread(remove_tree, run.directory)
+            why = f"unable to start container process: {error.strerror or error}"
+            message = f'failed to start container "{spec.name}": {why}'
+            raise RuntimeFailure("RunContainerError", message) from error
+        except asyncio.CancelledError:
+            channel.tell({"op": "kill", "key": run.key, "signal": int(signal.SIGKILL)})
+            if not run.outputs:
+                self._forget(pod, run)  # It had not been asked for yet.
+            raise
+        return run.id
+
+    async def stop(self, pod: Pod, run: Run, grace_s: float) -> None:
+        """Send TERM, after `grace_s` KILL; return when it has ended."""
+        if grace_s > 0:
+            if not run.told_to_stop:
+                run.told_to_stop = True
+                _signal(pod, run, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace_s):
+                    await run.ended.wait()
+            except TimeoutError:
+                pass
+        if run.running:
+            _signal(pod, run, signal.SIGKILL)
+        await run.ended.wait()
+
+    async def execute(
+        self,
+        pod: Pod,
+        run: Run,
+        command: Sequence[str],
+        *,
+        timeout_s: float,
+        abilities: Abilities,
+    ) -> ExecResult:
+        """Run a command beside a container's process. Raises: RuntimeFailure, TimeoutError."""
+        channel = pod.need()
+        if not command:
+            raise RuntimeFailure("ExecError", "no command is given")
+        self._commands += 1
+        key = f"exec-{self._commands}"
+        image = self.images.find(run.spec.image)
+        assert image is not None or run.image_digest, "a running container has an image"
+        order = {**self._surroundings(pod, run, image, abilities), "tty": False}
+        order["argv"] = _rooted(command, order["env"])
+        reading, writing = os.pipe()
+        output = _Collected(reading)
+        ended = pod.commands[key] = asyncio.get_running_loop().create_future()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = {"op": "exec", "key": key, "container": run.key, **order}
+                try:
+                    await channel.ask(message, [null, writing, writing])
+                except OSError as error:
+                    why = f"failed to exec in container: {error.strerror or error}"
+                    raise RuntimeFailure("ExecError", why) from error
+                code = await ended
+        finally:
+            pod.commands.pop(key, None)
+            if not ended.done() or ended.cancelled():
+                channel.tell({"op": "kill", "key": key, "signal": int(signal.SIGKILL)})
+            os.close(writing)
+            os.close(null)
+            output.finish()
+        return ExecResult(code, bytes(output.data))
+
+    async def tidy(self, run: Run) -> None:
+        """Free what a run that has ended no longer needs: all but its log."""
+        for name in ("upper", "work", "root", "volumes"):
+            await asyncio.to_thread(remove_tree, run.directory / name)
+
+    def _begin(self, pod: Pod, spec: ContainerSpec, image: NodeImage) -> Run:
+        directory = pod.directory / "containers" / f"{spec.name}-{spec.attempt}"
+        if pod.find(spec.name, spec.attempt) is not None:
+            why = f"container {spec.name} had a run {spec.attempt} already"
+            raise RuntimeFailure("CreateContainerError", why)
+        try:
+            remove_tree(directory)  # Of an attempt that never began.
+            directory.mkdir(parents=True, mode=0o700)
+            log = Log(directory / "log", self.wall)
+        except OSError as error:
+            raise RuntimeFailure("CreateContainerError", str(error)) from error
+        key = f"{spec.name}/{spec.attempt}"
+        run = Run(spec, key, directory, image.record.digest, log, self.wall())
+        pod.runs.setdefault(spec.name, []).append(run)
+        return run
+
+    @staticmethod
+    def _forget(pod: Pod, run: Run) -> None:
+        run.discard()
+        pod.runs[run.spec.name].remove(run)
+
+    def _prepare(
+        self, pod: Pod, run: Run, image: NodeImage, abilities: Abilities
+    ) -> dict[str, Any]:
+        """Lay out the container's directory; return the order for the init. Raises: OSError."""
+        order: dict[str, Any] = {
+            **self._surroundings(pod, run, image, abilities),
+            "tty": run.spec.tty,
+            "root": {},
+        }
+        run.termination_log.touch(mode=0o666)
+        volumes = list(_volumes(pod, run))
+        root = run.directory / "root"
+        if not abilities.namespaces:
+            shutil.copytree(image.root, root, symlinks=True)
+            _link_volumes(root, volumes)
+            Path(order["cwd"]).mkdir(parents=True, exist_ok=True)
+            return order
+        if abilities.overlay:
+            for name in ("upper", "work", "root"):
+                (run.directory / name).mkdir(mode=0o755)
+        else:
+            shutil.copytree(image.root, root, symlinks=True)
+        order["root"] = launch.root_of(
+            run.directory, base=self.state, image=image.root, overlay=abilities.overlay,
+            borrows_host=image.config.borrows_host,
+            etc=launch.etc_files(pod.spec.hostname, pod.ip), volumes=volumes,
+        )  # fmt: skip
+        return order
+
+    def _surroundings(
+        self, pod: Pod, run: Run, image: NodeImage | None, abilities: Abilities
+    ) -> dict[str, Any]:
+        config = image.config if image is not None else launch.ImageConfig()
+        env = launch.environment(run.spec, config, pod.spec.hostname)
+        cwd = launch.working_directory(run.spec, config)
+        if not abilities.namespaces:
+            root = run.directory / "root"
+            env["KUBELOOP_ROOTFS"] = str(root)
+            env["PATH"] += f":{os.path.dirname(launch.python())}"
+            cwd = os.path.normpath(str(root) + cwd)
+        return {"env": env, "cwd": cwd}
+
+
+class _Collected:
+    """What a command writes, kept in memory up to a limit."""
+
+    def __init__(self, fd: int) -> None:
+        self.data = bytearray()
+        self._output = Output(fd, "stdout", self)
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Keep it while there is room."""
+        self.data += data[: EXEC_OUTPUT_MAX - len(self.data)]
+
+    def finish(self) -> None:
+        """Take what is left, and close."""
+        self._output.finish()
+
+
+def _signal(pod: Pod, run: Run, number: signal.Signals) -> None:
+    if pod.channel is not None:
+        pod.channel.tell({"op": "kill", "key": run.key, "signal": int(number)})
+
+
+def _rooted(argv: Sequence[str], env: dict[str, str]) -> list[str]:
+    """Return the command line; without namespaces, the image's own programs by their real path."""
+    root = env.get("KUBELOOP_ROOTFS", "")
+    if root and argv[0].startswith("/") and os.path.isfile(root + argv[0]):
+        return [root + argv[0], *argv[1:]]
+    return list(argv)
+
+
+@contextmanager
+def _pipes(run: Run) -> Iterator[list[int]]:
+    """Yield standard input, output and error of a container; what it writes goes to its log."""
+    files = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+    try:
+        for stream in ("stdout", "stderr"):
+            reading, writing = os.pipe()
+            files.append(writing)
+            run.outputs.append(Output(reading, stream, run.log))
+        yield files
+    finally:
+        for fd in files:
+            os.close(fd)
+
+
+@contextmanager
+def _terminal(run: Run) -> Iterator[list[int]]:
+    """Yield a terminal as standard input, output and error."""
+    ours, theirs = pty.openpty()
+    run.outputs.append(Output(ours, "stdout", run.log))
+    try:
+        yield [theirs, theirs, theirs]
+    finally:
+        os.close(theirs)
+
+
+def _volumes(pod: Pod, run: Run) -> Iterator[launch.Volume]:
+    """Write the pod's volumes where they can be mounted from, and yield them."""
+    spec = run.spec
+    for number, (target, files) in enumerate(spec.files.items()):
+        source = run.directory / "volumes" / str(number)
+        if "" in files:
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_bytes(files[""])
+        else:
+            source.mkdir(parents=True)
+            for name, content in files.items():
+                path = Path(os.path.normpath(source / name))
+                if not path.is_relative_to(source):
+                    raise OSError(f"the volume at {target} has a file {name!r} outside of it")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        yield launch.Volume(str(source), target, read_only=True)
+    for target, name in spec.shared.items():
+        source = pod.directory / "volumes" / name
+        source.mkdir(parents=True, exist_ok=True, mode=0o777)
+        yield launch.Volume(str(source), target, read_only=False)
+    yield launch.Volume(str(run.termination_log), launch.TERMINATION_LOG, read_only=False)
+
+
+def _link_volumes(root: Path, volumes: Sequence[launch.Volume]) -> None:
+    """Without mounts, volumes are links below the directory of the image's files."""
+    for volume in volumes:
+        place = Path(os.path.normpath(root / volume.target.lstrip("/")))
+        if place.is_relative_to(root) and not os.path.lexists(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(volume.source)
