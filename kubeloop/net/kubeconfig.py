@@ -25,7 +25,7 @@ class KubeconfigError(Exception):
 
 def context_name(name: str) -> str:
     """Return what cluster `name` is called in a kubeconfig."""
-    return name if name.startswith("kubeloop") else f"kubeloop-{name}"
+    return f"kubeloop-{name}"
 
 
 def kubeconfig(
