@@ -1,1 +1,1 @@
-"""The scheduler's pure core: filters, scores, queue."""
+"""Which node a pod goes to: pure, incremental, in Kubernetes' own words."""

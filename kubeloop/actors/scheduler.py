@@ -1,0 +1,266 @@
+"""The scheduler: gives every pod without a node the best one, by writing a Binding.
+
+One turn: fold the facts into `scheduling.State`, place every pod that waits, send the bindings. A
+placed pod is assumed to be on its node at once; if the API server refuses the binding it is
+forgotten there and tried again. What the scheduler says of a pod (events, the condition
+PodScheduled) is Kubernetes' text to the letter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgpack
+from pykka._envelope import Envelope
+
+from kubeloop.actors.actor import AsyncActor, Scene
+from kubeloop.actors.events import Recorder
+from kubeloop.actors.messages import (
+    API_SERVER,
+    Facts,
+    Listing,
+    Outcome,
+    Request,
+    Subscribe,
+    Synced,
+    decode,
+)
+from kubeloop.actors.scheduling.demand import Demands
+from kubeloop.actors.scheduling.framework import MESSAGE_MAX, Placement, Placer
+from kubeloop.actors.scheduling.nodeinfo import PodInfo, State
+from kubeloop.actors.scheduling.queue import Pending, Queue
+from kubeloop.api.times import rfc3339
+from kubeloop.store.facts import Fact
+
+NAME: Final = "default-scheduler"
+USER: Final = "system:kube-scheduler"
+DECISIONS_MAX: Final = 1000  # Pods placed in one turn: bounds how long it holds the loop.
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A binding that was sent and is not yet seen as a fact. told: its success was recorded."""
+
+    tag: str
+    pending: Pending
+    node: str
+    told: bool = False
+
+
+class Scheduler(AsyncActor):
+    """Hears of pods and nodes; writes bindings, conditions and events."""
+
+    def __init__(self, scene: Scene, name: str) -> None:
+        super().__init__(scene, name)
+        self._recorder = Recorder(NAME)
+        self._demands = Demands()
+        self._era = self.world.rng.getrandbits(32)  # Outcomes for a predecessor are not ours.
+        self._sent = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._state = State()
+        self._placer = Placer(self._state, self.world.rng.random)
+        self._queue = Queue()
+        self._bindings: dict[str, Binding] = {}  # By pod key; their pods are in the queue too.
+        self._listing = self._synced = False
+        self._revision = 0
+
+    def on_start(self) -> None:
+        self.send(API_SERVER, Subscribe(self.name, ["nodes", "pods"]).encode())
+
+    def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
+        seen = self._state.position
+        for envelope in envelopes:
+            match decode(envelope.message):
+                case Listing():
+                    self._forget()
+                    self._listing, seen = True, 0
+                case Facts() as facts if self._listing:
+                    for fact in facts.facts():
+                        self._fold(fact)
+                    self._revision = max(self._revision, facts.revision)
+                case Synced(revision) if self._listing:
+                    self._synced = True
+                    self._revision = max(self._revision, revision)
+                case Outcome() as outcome:
+                    self._settle(outcome)
+        if self._synced:
+            self._wake(seen)
+            self._place_all()
+
+    # Folding.
+
+    def _fold(self, fact: Fact) -> None:
+        obj = fact.object()
+        if fact.resource == "nodes":
+            if obj is None:
+                self._state.remove_node(fact.key.removeprefix("/registry/nodes/"))
+            else:
+                self._state.set_node(obj)
+            return
+        key = fact.key.removeprefix("/registry/pods/")
+        if obj is None:
+            self._gone(key)
+        else:
+            self._fold_pod(key, obj)
+
+    def _fold_pod(self, key: str, pod: Mapping[str, Any]) -> None:
+        binding = self._bindings.get(key)
+        ours = binding is not None and _uid(binding.pending.pod) == _uid(pod)
+        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            self._gone(key)
+        elif node := pod["spec"].get("nodeName"):
+            if binding is not None and ours and binding.node == node:
+                self._tell_success(binding)
+            self._bindings.pop(key, None)
+            self._queue.remove(key)
+            self._state.place(PodInfo(key, _uid(pod), self._demands.of(pod)), node)
+        elif binding is not None and ours:
+            binding.pending.pod = pod  # What becomes of it, the outcome tells.
+        elif wanted(pod):
+            self._forget_binding(key)
+            self._queue.put(key, pod, self._demands.of(pod))
+        else:
+            self._gone(key)
+
+    def _gone(self, key: str) -> None:
+        """Nothing of this pod counts or waits any more."""
+        self._bindings.pop(key, None)
+        self._queue.remove(key)
+        self._state.remove(key)
+
+    def _forget_binding(self, key: str) -> None:
+        """Assume the pod on no node any more."""
+        if self._bindings.pop(key, None) is not None:
+            self._state.remove(key)
+
+    # Placing.
+
+    def _wake(self, seen: int) -> None:
+        """Try again what found no node, if one that changed since `seen` will do now."""
+        if self._state.position == seen:
+            return
+        changed = self._state.changed_since(seen)
+        nodes = self._state.nodes if changed is None else dict.fromkeys(changed)
+        for demand in tuple(self._queue.parked()):
+            if self._placer.may_fit(demand, nodes):
+                self._queue.wake(demand)
+
+    def _place_all(self) -> None:
+        now = self.world.now()
+        self._queue.advance(now)
+        for pending in self._queue.pop(DECISIONS_MAX):
+            decision = self._placer.schedule(pending.demand)
+            if isinstance(decision, Placement):
+                self._bind(pending, decision.node)
+            else:
+                self._queue.park(pending, now)
+                self._explain(pending.pod, "Unschedulable", decision.message)
+        due = self._queue.advance(now)
+        if self._queue.active():
+            self.wake_in(0.0)
+        elif due is not None:
+            self.wake_in(due - now)
+
+    def _bind(self, pending: Pending, node: str) -> None:
+        """Assume the pod on `node` and ask the API server to put it there."""
+        metadata = pending.pod["metadata"]
+        uid, namespace, name = _uid(pending.pod), metadata["namespace"], metadata["name"]
+        self._state.place(PodInfo(pending.key, uid, pending.demand), node)
+        self._sent += 1
+        tag = f"{self._era:x}.{self._sent} {pending.key}"
+        self._bindings[pending.key] = Binding(tag, pending, node)
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        body = msgpack.packb(binding)
+        self._request(Request("create", "pods", namespace, name, "binding", body, tag=tag))
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Take the API server's answer to a binding; other answers tell nothing."""
+        key = outcome.tag.partition(" ")[2]
+        binding = self._bindings.get(key)
+        if binding is None or binding.tag != outcome.tag:
+            return
+        if outcome.code < 400:
+            self._tell_success(binding)
+            self._bindings[key] = replace(binding, told=True)
+            return
+        self._forget_binding(key)
+        pending = binding.pending
+        if not wanted(pending.pod):
+            self._queue.remove(key)
+            return
+        self._queue.rest(pending, self.world.now())
+        if outcome.code not in (404, 409):  # Then the facts will tell that it is gone, or bound.
+            why = msgpack.unpackb(outcome.body).get("message", "")
+            message = f'binding rejected: running Bind plugin "DefaultBinder": {why}'
+            self._explain(pending.pod, "SchedulerError", message)
+
+    # What users see.
+
+    def _tell_success(self, binding: Binding) -> None:
+        if not binding.told:
+            message = f"Successfully assigned {binding.pending.key} to {binding.node}"
+            self._record(binding.pending.pod, "Normal", "Scheduled", message)
+
+    def _explain(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
+        """Say why a pod has no node: as an event, and as its condition if that changes."""
+        self._record(pod, "Warning", "FailedScheduling", message[:MESSAGE_MAX])
+        condition = unscheduled(pod, reason, message, rfc3339(self.world.wall()))
+        if condition is not None:
+            metadata = pod["metadata"]
+            self._request(
+                Request(
+                    "patch",
+                    "pods",
+                    metadata["namespace"],
+                    metadata["name"],
+                    "status",
+                    msgpack.packb({"status": {"conditions": [condition]}}),
+                    {"patchType": "strategic"},
+                )
+            )
+
+    def _record(self, pod: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        regarding = {"apiVersion": "v1", "kind": "Pod", "metadata": pod["metadata"]}
+        wall_s = self.world.wall()
+        self._request(self._recorder.record(regarding, type_, reason, message, wall_s=wall_s))
+
+    def _request(self, request: Request) -> None:
+        signed = replace(request, user=USER, sender=self.name, seen=self._revision)
+        self.send(API_SERVER, signed.encode())
+
+
+def wanted(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a pod without a node is ours to place now."""
+    spec = pod["spec"]
+    return (
+        spec.get("schedulerName", NAME) == NAME
+        and not spec.get("schedulingGates")
+        and not pod["metadata"].get("deletionTimestamp")
+    )
+
+
+def unscheduled(
+    pod: Mapping[str, Any], reason: str, message: str, now: str
+) -> dict[str, Any] | None:
+    """Return the condition PodScheduled=False, None if the pod has it already."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    before: Mapping[str, Any] = next((c for c in conditions if c["type"] == "PodScheduled"), {})
+    told = {"status": "False", "reason": reason, "message": message}
+    if all(before.get(name) == value for name, value in told.items()):
+        return None
+    since = before.get("lastTransitionTime") if before.get("status") == "False" else None
+    condition = {"type": "PodScheduled", **told, "lastTransitionTime": since or now}
+    if generation := pod["metadata"].get("generation"):
+        condition["observedGeneration"] = generation
+    return condition
+
+
+def _uid(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("uid", ""))

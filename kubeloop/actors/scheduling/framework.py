@@ -1,0 +1,262 @@
+"""Placing a pod: filter the nodes, score those that will do, take the best.
+
+Nothing is computed twice. For each distinct demand a `Ranking` keeps what every node is worth to
+it, and looks again only at nodes that changed. What one node is worth depends on others in a few
+ways only (scores relative to the greatest, pods of one owner per zone), so nodes that are alike in
+these ways share a `Bucket`: inside it the order is fixed, and only the few buckets are compared
+when a pod is placed. The result is exactly that of scoring every node anew; a test compares them.
+"""
+
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from kubeloop.actors.scheduling import scores
+from kubeloop.actors.scheduling.demand import Demand
+from kubeloop.actors.scheduling.filters import Failure, first_failure
+from kubeloop.actors.scheduling.nodeinfo import NodeInfo, State
+
+RANKINGS_MAX: Final = 64  # Distinct demands whose rankings are kept, the latest used.
+MESSAGE_MAX: Final = 1024  # Bytes of an event's message.
+HOSTNAME_SKEW_MAX, ZONE_SKEW_MAX = 3, 5  # The default constraints of spreading an owner's pods.
+NO_NODES: Final = "no nodes available to schedule pods"
+
+Tie = Callable[[], float]
+Offer = tuple[int, float, str, int]  # -score, tie, node, stamp.
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The node a pod goes to, and its weighted score."""
+
+    node: str
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unschedulable:
+    """No node will do. message: why, as Kubernetes tells it."""
+
+    message: str
+
+
+class Likeness(NamedTuple):
+    """What nodes of one bucket have in common.
+
+    taints:     taints the pod would rather avoid;  preference: weight of matching preferences.
+    siblings:   pods of the same owner on the node;  zone: the node's zone.
+    """
+
+    taints: int
+    preference: int
+    siblings: int
+    zone: str | None
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Nodes that are alike, the best first; stale offers are skipped."""
+
+    heap: list[Offer] = field(default_factory=list)
+    live: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one node is worth: a place in a bucket, or a failure."""
+
+    stamp: int
+    place: Likeness | Failure
+
+
+class Ranking:
+    """What all nodes are worth to one demand."""
+
+    def __init__(self, demand: Demand, state: State, tie: Tie) -> None:
+        self.demand, self.state, self.tie = demand, state, tie
+        self.failures: Counter[Failure] = Counter()
+        self._entries: dict[str, Entry] = {}
+        self._buckets: dict[Likeness, Bucket] = {}
+        self._images: dict[str, float] = {}
+        self._image_version = -1
+        self._position = 0
+        self._stamp = 0
+
+    def refresh(self) -> None:
+        """Take over what changed since the last call."""
+        state = self.state
+        changed: Iterable[str] | None = state.changed_since(self._position)
+        images = self._images
+        if self._image_version != state.image_version:
+            self._image_version = state.image_version
+            images = scores.image_worth(self.demand, state)
+        if changed is None or images != self._images:
+            self._entries.clear()
+            self._buckets.clear()
+            self.failures.clear()
+            self._images = images
+            changed = state.nodes
+        self._position = state.position
+        for name in dict.fromkeys(changed):
+            self._look_at(name)
+
+    def best(self) -> Placement | None:
+        """Return the best node, None if none will do."""
+        buckets = {place: bucket for place, bucket in self._buckets.items() if bucket.live}
+        if not buckets:
+            return None
+        bonuses = bonus_of(self.demand, self.state, {p: b.live for p, b in buckets.items()})
+        offers = []
+        for place, bucket in buckets.items():
+            negative, tie, name, _ = self._top(bucket)
+            offers.append((negative - bonuses[place], tie, name))
+        negative, _, name = min(offers)
+        return Placement(name, -negative)
+
+    def _look_at(self, name: str) -> None:
+        """Give a node its new place, or take it out if it is gone."""
+        self._leave(name)
+        node = self.state.nodes.get(name)
+        if node is None:
+            return
+        self._stamp += 1
+        failure = first_failure(self.demand, node)
+        if failure is not None:
+            self.failures[failure] += 1
+            self._entries[name] = Entry(self._stamp, failure)
+            return
+        place = likeness_of(self.demand, node)
+        bucket = self._buckets.setdefault(place, Bucket())
+        worth = scores.of_node(self.demand, node, self._images)
+        heapq.heappush(bucket.heap, (-worth, self.tie(), name, self._stamp))
+        bucket.live += 1
+        self._entries[name] = Entry(self._stamp, place)
+        if len(bucket.heap) > 2 * bucket.live + 64:  # Amortised: O(1) per change.
+            bucket.heap = [item for item in bucket.heap if self._valid(item)]
+            heapq.heapify(bucket.heap)
+
+    def _leave(self, name: str) -> None:
+        entry = self._entries.pop(name, None)
+        if entry is None:
+            return
+        if isinstance(entry.place, Failure):
+            self.failures[entry.place] -= 1
+            if not self.failures[entry.place]:
+                del self.failures[entry.place]
+            return
+        bucket = self._buckets[entry.place]
+        bucket.live -= 1
+        if not bucket.live:
+            del self._buckets[entry.place]
+
+    def _valid(self, item: Offer) -> bool:
+        entry = self._entries.get(item[2])
+        return entry is not None and entry.stamp == item[3]
+
+    def _top(self, bucket: Bucket) -> Offer:
+        while not self._valid(bucket.heap[0]):
+            heapq.heappop(bucket.heap)
+        return bucket.heap[0]
+
+
+class Placer:
+    """Places pods on the nodes of `state`.
+
+    tie: gives a number for each comparison of equal nodes; the smaller wins.
+    """
+
+    def __init__(self, state: State, tie: Tie) -> None:
+        self.state, self.tie = state, tie
+        self._rankings: OrderedDict[bytes, Ranking] = OrderedDict()
+
+    def schedule(self, demand: Demand) -> Placement | Unschedulable:
+        """Return where a pod with this demand goes now; placing it is the caller's."""
+        ranking = self._ranking(demand)
+        return ranking.best() or Unschedulable(
+            message_of(len(self.state.nodes), ranking.failures.items())
+        )
+
+    def may_fit(self, demand: Demand, nodes: Iterable[str]) -> bool:
+        """Tell whether one of `nodes` will do now: those that changed since none would."""
+        known = self.state.nodes
+        return any(first_failure(demand, known[n]) is None for n in nodes if n in known)
+
+    def _ranking(self, demand: Demand) -> Ranking:
+        ranking = self._rankings.get(demand.signature)
+        if ranking is None:
+            ranking = self._rankings[demand.signature] = Ranking(demand, self.state, self.tie)
+            if len(self._rankings) > RANKINGS_MAX:
+                self._rankings.popitem(last=False)
+        self._rankings.move_to_end(demand.signature)
+        ranking.refresh()
+        return ranking
+
+
+def schedule(demand: Demand, state: State, tie: Tie) -> Placement | Unschedulable:
+    """Return where a pod with this demand goes, looking at every node once."""
+    return Placer(state, tie).schedule(demand)
+
+
+def likeness_of(demand: Demand, node: NodeInfo) -> Likeness:
+    """Return the bucket of a node that will do."""
+    return Likeness(
+        scores.untolerated(demand, node) if node.taints else 0,
+        scores.preference(demand, node) if demand.preferred else 0,
+        node.owners.get(demand.owner, 0) if demand.owner else 0,
+        node.zone if demand.owner else None,
+    )
+
+
+def bonus_of(demand: Demand, state: State, buckets: dict[Likeness, int]) -> dict[Likeness, int]:
+    """Return bucket → the weighted scores that compare nodes; `buckets` → number of its nodes."""
+    taints = max(place.taints for place in buckets)
+    preference = max(place.preference for place in buckets)
+    crowded = _crowdedness(demand, state, buckets) if demand.owner else {}
+    return {
+        place: scores.WEIGHT_TAINTS * scores.normalised(place.taints, taints, reverse=True)
+        + scores.WEIGHT_AFFINITY * scores.normalised(place.preference, preference)
+        + (
+            scores.WEIGHT_SPREADING * scores.least_crowded(crowded[place], crowded.values())
+            if crowded
+            else 0
+        )
+        for place in buckets
+    }
+
+
+def _crowdedness(demand: Demand, state: State, buckets: dict[Likeness, int]) -> dict[Likeness, int]:
+    """Return how crowded nodes and zones are with the owner's pods."""
+    nodes = sum(buckets.values())
+    zones = len({place.zone for place in buckets} - {None})
+    counts = state.zones.get(demand.owner) or Counter[str]()
+    crowded = {}
+    for place in buckets:
+        raw = scores.spread(place.siblings, HOSTNAME_SKEW_MAX, nodes)
+        if place.zone is not None:
+            raw += scores.spread(counts[place.zone], ZONE_SKEW_MAX, zones)
+        crowded[place] = round(raw)
+    return crowded
+
+
+def message_of(nodes: int, failures: Iterable[tuple[Failure, int]]) -> str:
+    """Return why `nodes` nodes will not do: how many for which reason, sorted as text."""
+    if not nodes:
+        return NO_NODES
+    reasons: Counter[str] = Counter()
+    preemption: Counter[str] = Counter()
+    for failure, count in failures:
+        for reason in failure.reasons:
+            reasons[reason] += count
+        preemption[
+            "Preemption is not helpful for scheduling"
+            if failure.helpless
+            else "No preemption victims found for incoming pod"
+        ] += count
+    available = f"0/{nodes} nodes are available:"
+    return f"{available} {_histogram(reasons)}. preemption: {available} {_histogram(preemption)}."
+
+
+def _histogram(reasons: Counter[str]) -> str:
+    return ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
