@@ -119,21 +119,20 @@ class Scheduler(AsyncActor):
         elif binding is not None and ours:
             binding.pending.pod = pod  # What becomes of it, the outcome tells.
         elif wanted(pod):
-            self._forget_binding(key)
+            self._unplace(key)
             self._queue.put(key, pod, self._demands.of(pod))
         else:
             self._gone(key)
 
     def _gone(self, key: str) -> None:
         """Nothing of this pod counts or waits any more."""
-        self._bindings.pop(key, None)
+        self._unplace(key)
         self._queue.remove(key)
-        self._state.remove(key)
 
-    def _forget_binding(self, key: str) -> None:
-        """Assume the pod on no node any more."""
-        if self._bindings.pop(key, None) is not None:
-            self._state.remove(key)
+    def _unplace(self, key: str) -> None:
+        """Count the pod on no node any more."""
+        self._bindings.pop(key, None)
+        self._state.remove(key)
 
     # Placing.
 
@@ -190,7 +189,7 @@ class Scheduler(AsyncActor):
             self._tell_success(binding)
             self._bindings[key] = replace(binding, told=True)
             return
-        self._forget_binding(key)
+        self._unplace(key)
         pending = binding.pending
         if not wanted(pending.pod):
             self._queue.remove(key)
