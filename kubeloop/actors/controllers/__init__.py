@@ -1,1 +1,29 @@
 """Pure reconcilers, one file per controller."""
+
+from kubeloop.actors.controllers.base import Controller
+from kubeloop.actors.controllers.deployment import DeploymentController
+from kubeloop.actors.controllers.endpoints import EndpointsController
+from kubeloop.actors.controllers.endpointslices import EndpointSliceController
+from kubeloop.actors.controllers.garbage import GarbageCollector
+from kubeloop.actors.controllers.namespaces import NamespaceController
+from kubeloop.actors.controllers.nodes import NodeLifecycleController
+from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
+from kubeloop.actors.controllers.replication import ReplicationController
+from kubeloop.actors.controllers.service_accounts import ServiceAccountController
+from kubeloop.actors.controllers.settings import Settings
+
+
+def all_controllers(settings: Settings) -> list[Controller]:
+    """Return every controller, fresh."""
+    return [
+        NamespaceController(),
+        ServiceAccountController(settings),
+        NodeLifecycleController(settings),
+        ReplicationController("ReplicationController"),
+        ReplicationController("ReplicaSet"),
+        DeploymentController(),
+        EndpointSliceController(),
+        EndpointsController(),
+        GarbageCollector(),
+        PodGarbageCollector(settings),
+    ]

@@ -1,0 +1,189 @@
+"""What every controller is made of: the protocol, the actions, and small helpers. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgpack
+
+from kubeloop.actors.view import Index, Object, View
+from kubeloop.api.calls import Request
+from kubeloop.api.resources import RESOURCES
+
+DONE_PHASES: Final = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to tell the user. message may name the outcome: "{name}", "{error}"."""
+
+    regarding: Object
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A write, and what to tell when it worked or failed. gone_is_fine: 404 counts as done."""
+
+    request: Request
+    success: Event | None = None
+    failure: Event | None = None
+    gone_is_fine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one look at a key led to: writes, events, and when to look again [s from now]."""
+
+    actions: Sequence[Action] = ()
+    events: Sequence[Event] = ()
+    again_s: float | None = None
+
+
+NOTHING: Final = Result()
+
+
+class Controller(Protocol):
+    """A controller: pure, stateless, level-triggered. It reads what is, never what happened."""
+
+    @property
+    def name(self) -> str:
+        """Its name in events: "deployment-controller"."""
+
+    @property
+    def resources(self) -> Sequence[str]:
+        """The resources it watches."""
+
+    @property
+    def indexes(self) -> Mapping[tuple[str, str], Index]:
+        """The indexes it needs of the view."""
+
+    def keys(
+        self, key: str, before: Object | None, after: Object | None, view: View
+    ) -> Iterable[str]:
+        """Yield the work items that the change of `key` touches."""
+
+    def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
+        """Return the writes that bring one work item closer to what is wanted.
+
+        now_s:   seconds since 1970.
+        trouble: why the last writes of this item were refused; "" if they were not.
+        """
+
+
+def split(key: str) -> tuple[str, str, str]:
+    """Return (resource, namespace, name) of a store key."""
+    _, _, resource, *rest = key.split("/")
+    return resource, rest[0] if len(rest) == 2 else "", rest[-1]
+
+
+def controller_of(obj: Object) -> Mapping[str, Any] | None:
+    """Return the ownerReference of the controller of an object, None if it has none."""
+    references = obj["metadata"].get("ownerReferences") or ()
+    return next((r for r in references if r.get("controller")), None)
+
+
+def controller_uids(obj: Object) -> list[str]:
+    """Index: the uid of the controller."""
+    owner = controller_of(obj)
+    return [owner["uid"]] if owner is not None else []
+
+
+def own_uid(obj: Object) -> list[str]:
+    """Index: the object's own uid."""
+    return [obj["metadata"]["uid"]]
+
+
+def own_namespace(obj: Object) -> list[str]:
+    """Index: the namespace."""
+    return [obj["metadata"].get("namespace", "")]
+
+
+def reference_to(owner: Object) -> dict[str, Any]:
+    """Return the ownerReference by which `owner` controls an object."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def is_active(pod: Object) -> bool:
+    """Tell whether a pod counts: it has not finished and is not being deleted."""
+    phase = (pod.get("status") or {}).get("phase")
+    return phase not in DONE_PHASES and not pod["metadata"].get("deletionTimestamp")
+
+
+def condition(obj: Object, type_: str) -> Mapping[str, Any] | None:
+    """Return a condition of an object's status, None if it has not been set."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == type_), None)
+
+
+def is_ready(pod: Object) -> bool:
+    """Tell whether a pod's Ready condition is True."""
+    ready = condition(pod, "Ready")
+    return ready is not None and ready["status"] == "True"
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Makes the requests of one controller."""
+
+    controller: str
+    user: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "user", f"system:serviceaccount:kube-system:{self.controller}")
+
+    def create(self, obj: Mapping[str, Any]) -> Request:
+        """Return the request that creates an object."""
+        resource = _resource_id(obj)
+        namespace = obj["metadata"].get("namespace", "")
+        return Request("create", resource, namespace, body=msgpack.packb(obj), user=self.user)
+
+    def update(self, obj: Mapping[str, Any], *, subresource: str = "") -> Request:
+        """Return the request that replaces an object if it has not changed since."""
+        return self._about(obj, "update", subresource, msgpack.packb(obj), {})
+
+    def patch(
+        self, obj: Object, patch: Any, *, type_: str = "merge", subresource: str = ""
+    ) -> Request:
+        """Return the request that patches this very object (its uid is checked)."""
+        if isinstance(patch, dict):
+            metadata = {**patch.get("metadata", {}), "uid": obj["metadata"]["uid"]}
+            patch = {**patch, "metadata": metadata}
+        options = {"patchType": type_}
+        return self._about(obj, "patch", subresource, msgpack.packb(patch), options)
+
+    def delete(self, obj: Object, **options: Any) -> Request:
+        """Return the request that deletes this very object (its uid is checked)."""
+        options["preconditions"] = {"uid": obj["metadata"]["uid"]}
+        return self._about(obj, "delete", "", b"", options)
+
+    def _about(
+        self, obj: Object, verb: str, subresource: str, body: bytes, options: dict[str, Any]
+    ) -> Request:
+        metadata = obj["metadata"]
+        return Request(
+            verb,
+            _resource_id(obj),
+            metadata.get("namespace", ""),
+            metadata["name"],
+            subresource,
+            body,
+            options,
+            self.user,
+        )
+
+
+_IDS: Final = {(r.api_version, r.kind): r.id for r in RESOURCES.values()}
+
+
+def _resource_id(obj: Mapping[str, Any]) -> str:
+    return _IDS[obj["apiVersion"], obj["kind"]]

@@ -1,0 +1,148 @@
+"""The status of a Deployment: counts, and the conditions Available and Progressing. Pure.
+
+Source: Kubernetes, "Deployments: Deployment status".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kubeloop.actors.controllers.base import condition
+from kubeloop.actors.controllers.rollout import Bounds
+from kubeloop.actors.view import Object
+from kubeloop.api.times import parse, rfc3339
+
+_NO_DEADLINE: Final = 2**31 - 1
+DONE: Final = "NewReplicaSetAvailable"
+
+
+def status_of(
+    deployment: Object, new: Object | None, sets: Sequence[Object], bounds: Bounds, now_s: float
+) -> tuple[dict[str, Any], float | None]:
+    """Return the status as it is, and when the progress deadline runs out [s from now].
+
+    new: the ReplicaSet of the template;  sets: all of them.
+    """
+    before = deployment.get("status") or {}
+    total = _sum(sets, "replicas")
+    available = _sum(sets, "availableReplicas")
+    counts = {
+        "replicas": total,
+        "updatedReplicas": _sum([new] if new else [], "replicas"),
+        "readyReplicas": _sum(sets, "readyReplicas"),
+        "availableReplicas": available,
+        "unavailableReplicas": max(0, max(total, bounds.replicas) - available),
+    }
+    status: dict[str, Any] = {"observedGeneration": deployment["metadata"].get("generation", 0)}
+    status |= {name: count for name, count in counts.items() if count}
+    status["terminatingReplicas"] = _sum(sets, "terminatingReplicas")
+    if before.get("collisionCount"):
+        status["collisionCount"] = before["collisionCount"]
+    progressing, again_s = _progress(deployment, new, counts, now_s)
+    conditions = [_availability(deployment, available >= bounds.least_available, now_s)]
+    if progressing is not None:
+        conditions.append(progressing)
+    conditions += _failures(sets)
+    status["conditions"] = conditions
+    return status, again_s
+
+
+def is_complete(deployment: Object, counts: Mapping[str, Any]) -> bool:
+    """Tell whether all pods are of the template, available, and as many as are wanted."""
+    wanted = _wanted(deployment)
+    names = ("replicas", "updatedReplicas", "availableReplicas")
+    return all(counts.get(name, 0) == wanted for name in names)
+
+
+def _availability(deployment: Object, enough: bool, now_s: float) -> dict[str, Any]:
+    if enough:
+        told = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    else:
+        message = "Deployment does not have minimum availability."
+        told = ("False", "MinimumReplicasUnavailable", message)
+    return _condition(deployment, "Available", *told, now_s)
+
+
+def _progress(
+    deployment: Object, new: Object | None, counts: Mapping[str, int], now_s: float
+) -> tuple[dict[str, Any] | None, float | None]:
+    """Return the Progressing condition, and when to look again."""
+    deadline_s = deployment["spec"].get("progressDeadlineSeconds") or _NO_DEADLINE
+    if deadline_s == _NO_DEADLINE:
+        return None, None
+    known = condition(deployment, "Progressing")
+    if deployment["spec"].get("paused"):
+        message = "Deployment is paused"
+        paused = _condition(
+            deployment, "Progressing", "Unknown", "DeploymentPaused", message, now_s
+        )
+        return paused, None
+    named = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else "Deployment"
+    before = deployment.get("status") or {}
+    if is_complete(deployment, counts):
+        message = f"{named} has successfully progressed."
+        return _condition(deployment, "Progressing", "True", DONE, message, now_s), None
+    still_done = known is not None and known["reason"] == DONE
+    if still_done and counts["replicas"] == counts["updatedReplicas"]:
+        return dict(known or {}), None  # A finished rollout whose pods come and go.
+    if _advanced(before, counts) or known is None or still_done:
+        message = f"{named} is progressing."
+        fresh = _condition(deployment, "Progressing", "True", "ReplicaSetUpdated", message, now_s)
+        return {**fresh, "lastUpdateTime": rfc3339(now_s)}, float(deadline_s)
+    left_s = parse(known["lastUpdateTime"]) + deadline_s - now_s
+    if left_s > 0:
+        if known["reason"] == "DeploymentPaused":
+            resumed = ("True", "DeploymentResumed", "Deployment is resumed")
+            return _condition(deployment, "Progressing", *resumed, now_s), left_s
+        return dict(known), left_s
+    message = f"{named} has timed out progressing."
+    told = ("False", "ProgressDeadlineExceeded", message)
+    return _condition(deployment, "Progressing", *told, now_s), None
+
+
+def _advanced(before: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
+    """Tell whether the rollout has come further than the status says."""
+    old_before = before.get("replicas", 0) - before.get("updatedReplicas", 0)
+    old_now = counts["replicas"] - counts["updatedReplicas"]
+    return bool(
+        counts["updatedReplicas"] > before.get("updatedReplicas", 0)
+        or old_now < old_before
+        or counts["readyReplicas"] > before.get("readyReplicas", 0)
+        or counts["availableReplicas"] > before.get("availableReplicas", 0)
+    )
+
+
+def _condition(
+    deployment: Object, type_: str, status: str, reason: str, message: str, now_s: float
+) -> dict[str, Any]:
+    """Return a condition; one that says the same keeps its times."""
+    known = condition(deployment, type_)
+    now = rfc3339(now_s)
+    if known is not None and (known["status"], known["reason"]) == (status, reason):
+        return {**known, "message": message}
+    same_status = known is not None and known["status"] == status
+    return {
+        "type": type_,
+        "status": status,
+        "lastUpdateTime": now,
+        "lastTransitionTime": known["lastTransitionTime"] if known and same_status else now,
+        "reason": reason,
+        "message": message,
+    }
+
+
+def _failures(sets: Sequence[Object]) -> list[dict[str, Any]]:
+    """Return the ReplicaFailure condition of the first set that has one."""
+    found = (condition(s, "ReplicaFailure") for s in sets)
+    failure = next((c for c in found if c is not None), None)
+    if failure is None:
+        return []
+    return [{**failure, "lastUpdateTime": failure["lastTransitionTime"]}]
+
+
+def _wanted(deployment: Object) -> int:
+    replicas = deployment["spec"].get("replicas")
+    return 1 if replicas is None else int(replicas)
+
+
+def _sum(sets: Sequence[Object], name: str) -> int:
+    return sum((s.get("status") or {}).get(name, 0) for s in sets)

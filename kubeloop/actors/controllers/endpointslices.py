@@ -1,0 +1,189 @@
+"""EndpointSlices: the pods behind each Service, a hundred to a slice.
+
+A slice keeps its endpoints as long as they stand, so that a change touches few slices.
+Source: Kubernetes, "EndpointSlices".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from kubeloop.actors.controllers.backends import (
+    INDEXES,
+    PODS,
+    SERVICES,
+    Backend,
+    Port,
+    backends,
+    has_selector,
+    services_of,
+    target_of,
+    trigger_time,
+)
+from kubeloop.actors.controllers.base import Action, Result, Writer, reference_to, split
+from kubeloop.actors.view import Index, Object, View
+
+SLICES: Final = "endpointslices.discovery.k8s.io"
+SERVICE_NAME: Final = "kubernetes.io/service-name"
+MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
+MANAGER: Final = "endpointslice-controller.k8s.io"
+TRIGGER: Final = "endpoints.kubernetes.io/last-change-trigger-time"
+HEADLESS: Final = "service.kubernetes.io/headless"
+ENDPOINTS_MAX: Final = 100  # In a slice; kube-controller-manager's default.
+
+
+def _service_of(slice_: Object) -> list[str]:
+    metadata = slice_["metadata"]
+    labels = metadata.get("labels") or {}
+    if labels.get(MANAGED_BY) != MANAGER or SERVICE_NAME not in labels:
+        return []
+    return [f"{metadata['namespace']}/{labels[SERVICE_NAME]}"]
+
+
+class EndpointSliceController:
+    """Work items are Services."""
+
+    name = "endpointslice-controller"
+    resources = (SERVICES, PODS, SLICES)
+    indexes: Mapping[tuple[str, str], Index] = {**INDEXES, (SLICES, "service"): _service_of}
+
+    def __init__(self) -> None:
+        self._write = Writer(self.name)
+
+    def keys(
+        self, key: str, before: Object | None, after: Object | None, view: View
+    ) -> Iterable[str]:
+        resource, _, _ = split(key)
+        if resource == SERVICES:
+            yield key
+        elif resource == PODS:
+            yield from services_of(key, before, after, view)
+        else:
+            for slice_ in (before, after):
+                for name in _service_of(slice_) if slice_ is not None else ():
+                    yield f"/registry/{SERVICES}/{name}"
+
+    def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
+        _, namespace, name = split(key)
+        service = view.get(SERVICES, namespace, name)
+        slices = list(view.by(SLICES, "service", f"{namespace}/{name}"))
+        if service is None or not has_selector(service):
+            return Result([Action(self._write.delete(s), gone_is_fine=True) for s in slices])
+        groups: dict[tuple[Port, ...], list[Backend]] = {}
+        for backend in backends(service, view):
+            groups.setdefault(backend.ports, []).append(backend)
+        if not groups:
+            groups[()] = []  # A Service nobody stands behind has one empty slice.
+        actions, left = [], slices
+        for ports, found in groups.items():
+            mine = [s for s in left if _ports_of(s) == ports or (not found and len(groups) == 1)]
+            left = [s for s in left if s not in mine]
+            actions += self._pack(service, ports, found, mine)
+        actions += [Action(self._write.delete(s), gone_is_fine=True) for s in left]
+        return Result(actions)
+
+    def _pack(
+        self,
+        service: Object,
+        ports: tuple[Port, ...],
+        found: Sequence[Backend],
+        slices: list[Object],
+    ) -> list[Action]:
+        """Return the writes that make `slices` hold exactly these backends."""
+        wanted = {b.pod["metadata"]["uid"]: b for b in found}
+        kept: list[list[Backend]] = []
+        for slice_ in slices:
+            uids = [(e.get("targetRef") or {}).get("uid") for e in slice_.get("endpoints") or ()]
+            kept.append([wanted.pop(uid) for uid in uids if uid in wanted])
+        fresh = list(wanted.values())
+        for share in kept:
+            room = max(0, ENDPOINTS_MAX - len(share))
+            share += fresh[:room]
+            fresh = fresh[room:]
+        actions = []
+        nonempty = any(kept) or bool(fresh)
+        for index, (slice_, share) in enumerate(zip(slices, kept, strict=True)):
+            if not share and (nonempty or index):
+                actions.append(Action(self._write.delete(slice_), gone_is_fine=True))
+                continue
+            changed = {**slice_, **self._content(service, ports, share)}
+            changed["metadata"] = self._metadata(service, share, slice_)
+            if _told(changed) != _told(slice_):
+                actions.append(Action(self._write.update(changed)))
+        rest = [fresh[n : n + ENDPOINTS_MAX] for n in range(0, len(fresh), ENDPOINTS_MAX)]
+        if not slices and not rest:
+            rest = [[]]
+        for share in rest:
+            made = {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": self._metadata(service, share, None),
+                **self._content(service, ports, share),
+            }
+            actions.append(Action(self._write.create(made)))
+        return actions
+
+    def _content(
+        self, service: Object, ports: tuple[Port, ...], share: Sequence[Backend]
+    ) -> dict[str, Any]:
+        # Port names are told here even when they are empty.
+        told = [{"name": p.name, **p.document()} for p in ports]
+        content: dict[str, Any] = {
+            "addressType": "IPv4",
+            "endpoints": [_endpoint(service, backend) for backend in share],
+        }
+        if told or share:
+            content["ports"] = told
+        return content
+
+    def _metadata(
+        self, service: Object, share: Sequence[Backend], known: Object | None
+    ) -> dict[str, Any]:
+        name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+        labels = {**(service["metadata"].get("labels") or {})}
+        if service["spec"].get("clusterIP") == "None":
+            labels[HEADLESS] = ""
+        labels |= {MANAGED_BY: MANAGER, SERVICE_NAME: name}
+        told = {
+            "labels": labels,
+            "annotations": {TRIGGER: trigger_time(service, share)},
+            "ownerReferences": [reference_to(service)],
+        }
+        if known is not None:
+            return {**known["metadata"], **told}
+        return {"generateName": f"{name}-", "namespace": namespace, **told}
+
+
+def _endpoint(service: Object, backend: Backend) -> dict[str, Any]:
+    pod = backend.pod
+    told: dict[str, Any] = {
+        "addresses": [backend.ip],
+        "conditions": {
+            "ready": backend.ready,
+            "serving": backend.serving,
+            "terminating": backend.terminating,
+        },
+        "targetRef": target_of(pod),
+    }
+    if pod["spec"].get("nodeName"):
+        told["nodeName"] = pod["spec"]["nodeName"]
+    if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
+        told["hostname"] = pod["spec"]["hostname"]
+    return told
+
+
+def _ports_of(slice_: Object) -> tuple[Port, ...]:
+    return tuple(
+        Port(p.get("name") or "", p["port"], p.get("protocol", "TCP"), p.get("appProtocol") or "")
+        for p in slice_.get("ports") or ()
+    )
+
+
+def _told(slice_: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what must be right; the trigger time alone is no reason to write."""
+    metadata = slice_["metadata"]
+    return (
+        slice_.get("endpoints") or [],
+        _ports_of(slice_),
+        metadata.get("labels"),
+        metadata.get("ownerReferences"),
+    )
