@@ -6,7 +6,7 @@ give back: after a crash it finds its pods again (`pods.recovery`), and whatever
 does not know of is ended.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -266,7 +266,7 @@ class Kubelet(AsyncActor):
             case act.Start():
                 self._see_to_image(pod, action.container, now)
             case act.Stop():
-                spec = _spec(pod, action.container)
+                spec = pod.container_spec(action.container)
                 stop = self.work.stop_container(
                     pod.uid, spec, action.attempt, grace_s=action.grace_s, hook=action.hook
                 )
@@ -277,12 +277,12 @@ class Kubelet(AsyncActor):
                 self.run(probe, f"probe {pod.name}/{action.container}")
             case act.StopSandbox():
                 self.addresses.free(pod.uid)
-                self.run(_silent(self.work.stop_sandbox(pod.uid)), f"stop {pod.name}")
+                self.run(self.work.stop_sandbox(pod.uid), f"stop {pod.name}")
             case act.RemoveSandbox():
                 self.run(self.work.remove_sandbox(pod.uid), f"remove {pod.name}")
             case act.Forget():
                 forget = self.work.forget(pod.uid, action.container, action.attempt)
-                self.run(_silent(forget), f"forget {pod.name}/{action.container}")
+                self.run(forget, f"forget {pod.name}/{action.container}")
 
     def _start_sandbox(self, pod: Pod, now: float) -> None:
         problem = self.runtime.unsupported(pod.spec)
@@ -495,13 +495,3 @@ class Kubelet(AsyncActor):
         wall_s = self.world.wall()
         request = self._events.of_node(reason, message, wall_s=wall_s, type_=type_)
         self.send(API_SERVER, request.encode())
-
-
-def _spec(pod: Pod, container: str) -> Object:
-    """Return a container as the spec has it; only its name if the pod is not known."""
-    return next((c for c in specs_of(pod.spec) if c["name"] == container), {"name": container})
-
-
-async def _silent(work: Coroutine[Any, Any, None]) -> bytes | None:
-    await work
-    return None

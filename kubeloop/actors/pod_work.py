@@ -5,6 +5,7 @@ Each returns a Note that tells the kubelet how it went; none of them decides any
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from kubeloop.actors.messages import Note
@@ -50,12 +51,10 @@ class PodWork:
         return Note.of("sandbox", [spec.pod_uid, ip, problem])
 
     async def stop_sandbox(self, uid: str) -> None:
-        """Tell nothing: what could not be freed now is freed when the pod is deleted."""
-        try:
+        """Note nothing: what could not be freed now is freed when the pod is deleted."""
+        with suppress(RuntimeFailure, TimeoutError):
             async with asyncio.timeout(REQUEST_S):
                 await self.runtime.stop_sandbox(uid)
-        except (RuntimeFailure, TimeoutError):
-            return
 
     async def remove_sandbox(self, uid: str) -> bytes:
         """Note "removed": uid, why not."""
@@ -109,12 +108,10 @@ class PodWork:
         return Note.of("stopped", [uid, name, attempt, problem])
 
     async def forget(self, uid: str, name: str, attempt: int) -> None:
-        """Remove a dead run; what could not be removed goes with the sandbox."""
-        try:
+        """Remove a dead run, note nothing: what could not be removed goes with the sandbox."""
+        with suppress(RuntimeFailure, TimeoutError):
             async with asyncio.timeout(REQUEST_S):
                 await self.runtime.remove_container(uid, name, attempt)
-        except (RuntimeFailure, TimeoutError):
-            return
 
     async def pull(self, image: str) -> bytes:
         """Note "pulled": image, seconds, [digest, names, size] or None, reason and why not."""

@@ -16,6 +16,7 @@ from kubeloop.api.calls import Outcome, Request
 
 RETRY_S: Final = 1.0
 RETRY_CONFLICT_S: Final = 0.05
+INSIST_S: Final = 10.0  # How often a status is written that the API server does not keep.
 
 
 @dataclass(slots=True)
@@ -26,11 +27,14 @@ class Report:
     write_by: when a status that has not settled is written all the same.
     retry_at: no write before this time.
     wake_at:  when `next_write` wants to be called again.
+    sent:     the status last written, for it is not written again before `insist_at`.
     deleting: the delete was sent; once it succeeded, finalizers may still hold the pod.
     """
 
     waiting: bool = False
     deleting: bool = False
+    sent: dict[str, Any] | None = None
+    insist_at: float = 0.0
     seen: int = 0
     write_by: float = NEVER
     retry_at: float = 0.0
@@ -64,8 +68,11 @@ class Reporter:
             report.write_by = NEVER
         status = render(pod, host_ip=self.host_ip, runtime=self.runtime, wall_s=wall_s)
         changed = changes(pod, status)
+        if changed and changed == report.sent and now < report.insist_at:
+            report.wake_at = report.insist_at
+            return None
         if changed:
-            report.waiting = True
+            report.waiting, report.sent, report.insist_at = True, changed, now + INSIST_S
             return _patch(pod, changed)
         if pod.deleting and pod.sandbox == "removed" and not report.deleting:
             report.waiting = report.deleting = True
@@ -79,7 +86,7 @@ def written(report: Report, outcome: Outcome, now: float) -> None:
     if outcome.code < 400:
         report.seen = max(report.seen, outcome.revision)
     else:
-        report.deleting = False
+        report.deleting, report.sent = False, None
         report.retry_at = now + (RETRY_CONFLICT_S if outcome.code == 409 else RETRY_S)
 
 

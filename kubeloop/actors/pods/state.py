@@ -162,8 +162,8 @@ class Pod:
         self.wake_at = min(self.wake_at, at)
 
     def container_spec(self, name: str) -> Object:
-        """Return a container as the spec has it."""
-        return next(c for c in specs_of(self.spec) if c["name"] == name)
+        """Return a container as the spec has it; only its name if the spec is not known."""
+        return next((c for c in specs_of(self.spec) if c["name"] == name), {"name": name})
 
 
 def specs_of(pod: Object) -> Iterator[Object]:

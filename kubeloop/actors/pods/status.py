@@ -19,8 +19,6 @@ _LOST: Final = {
     "exitCode": LOST_CODE,
     "reason": LOST_REASON,
     "message": LOST_MESSAGE,
-    "startedAt": None,
-    "finishedAt": None,
 }
 
 
@@ -206,7 +204,7 @@ def _terminated(run: Run, runtime: str) -> dict[str, Any]:
         "exitCode": run.code,
         "reason": run.reason or ("Error" if run.code else "Completed"),
         **({"message": run.message} if run.message else {}),
-        "startedAt": rfc3339(run.started_s) if run.started_s else None,
-        "finishedAt": rfc3339(run.finished_s) if run.finished_s else None,
+        **({"startedAt": rfc3339(run.started_s)} if run.started_s else {}),
+        **({"finishedAt": rfc3339(run.finished_s)} if run.finished_s else {}),
         **({"containerID": f"{runtime}://{run.id}"} if run.id else {}),
     }
