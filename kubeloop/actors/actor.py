@@ -177,6 +177,8 @@ class AsyncActor(pykka.Actor):
         task = self.world.spawn(report(), f"{self.name}:{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task cancelled before its first step has not begun the work: nobody will.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     def wake_in(self, delay_s: float, timer: str = "turn") -> None:
