@@ -49,13 +49,14 @@ class Ground:
             await self.until(lambda: self.get("nodes", "", "node-1") is not None)
         return self
 
-    def start_kubelet(self) -> None:
-        self.supervisor.start(
-            "kubelet/node-1",
-            lambda scene, name: Kubelet(
-                scene, name, node=self.config, runtime=self.runtime, prober=self.runtime
-            ),
-        )
+    def start_kubelet(self, kind: type[Kubelet] = Kubelet, **attributes: Any) -> None:
+        def factory(scene: Supervisor, name: str) -> Kubelet:
+            made = kind(scene, name, node=self.config, runtime=self.runtime, prober=self.runtime)
+            for attribute, value in attributes.items():
+                setattr(made, attribute, value)
+            return made
+
+        self.supervisor.start("kubelet/node-1", factory)
 
     @property
     def kubelet(self) -> Kubelet:
