@@ -23,7 +23,7 @@ class Backend(Protocol):
     def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool, follow: bool
     ) -> AsyncIterator[tuple[float, bytes]]:
-        """Yield (seconds since 1970, line without its newline) of a container's log, oldest first.
+        """Yield (seconds since 1970, line with its newline) of a container's log, oldest first.
 
         follow: go on with what is written until the container ends.
         Raises: ApiError, before the first line, if there is no such log.

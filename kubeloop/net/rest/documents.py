@@ -17,7 +17,8 @@ from kubeloop.net.rest.rendering import dumps
 _TEXT: Final = "text/plain; charset=utf-8"
 HEALTH: Final = ("healthz", "livez", "readyz")
 _CHECKS: Final = ("ping", "log", "store", "api-server")
-_OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2"
+OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Its Accept header says @v1.0 where the answer must say .v1.0."""
 _IMMUTABLE: Final = "public, immutable"
 
 
@@ -33,6 +34,21 @@ class Document:
 
 NOT_FOUND: Final = Document(b"404 page not found\n", _TEXT, 404)
 """What Kubernetes answers outside of its API groups."""
+
+
+_NO_DEFINITIONS: Final = Document(
+    dumps(
+        {
+            "kind": "CustomResourceDefinitionList",
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "metadata": {"resourceVersion": "1"},
+            "items": [],
+        }
+    ),
+    JSON,
+)
+"""There are no custom resources. kubectl asks before it says `no matches for kind "Foo"`; without
+an answer it would blame the server."""
 
 
 class Documents:
@@ -66,6 +82,8 @@ class Documents:
                 return _openapi_v3("/".join(rest), parameters)
             case ("openapi", "v2"):
                 return _openapi_v2(accept)
+            case ("apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"):
+                return NOT_FOUND if "watch" in parameters else _NO_DEFINITIONS
             case (check, *names) if check in HEALTH:
                 return health(check, names, verbose="verbose" in parameters)
         return NOT_FOUND
@@ -147,9 +165,20 @@ def _openapi_document(path: str) -> Document | None:
 
 
 def _openapi_v2(accept: str) -> Document:
-    if _OPENAPI_V2_PROTOBUF in accept and "json" not in accept and "*/*" not in accept:
-        return Document(b"", _TEXT, 406)
+    """Return the one document of everything: in protobuf for kubectl, which reads no other."""
+    if OPENAPI_V2_PROTOBUF.partition(".v1.0")[0] in accept:
+        return _openapi_v2_protobuf()
     return _openapi_v2_json()
+
+
+@functools.cache
+def _openapi_v2_protobuf() -> Document:
+    from kubeloop.api import openapi
+    from kubeloop.net.rest.gnostic import encode
+
+    body = encode(openapi.v2_document())
+    headers = {"Etag": etag(body), "Vary": "Accept"}
+    return Document(body, OPENAPI_V2_PROTOBUF, headers=headers)
 
 
 @functools.cache
@@ -157,4 +186,4 @@ def _openapi_v2_json() -> Document:
     from kubeloop.api import openapi
 
     body = dumps(openapi.v2_document())
-    return Document(body, JSON, headers={"Etag": etag(body)})
+    return Document(body, JSON, headers={"Etag": etag(body), "Vary": "Accept"})

@@ -37,8 +37,8 @@ class LogOptions:
     def render(self, written: float, line: bytes) -> bytes:
         """Return a line as it is told."""
         if self.timestamps:
-            return timestamp(written).encode() + b" " + line + b"\n"
-        return line + b"\n"
+            return timestamp(written).encode() + b" " + line
+        return line
 
 
 class Tail:

@@ -106,10 +106,10 @@ def encode(obj: Mapping[str, Any]) -> bytes | None:
         raw = _encode_message(known, index, obj)
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProtobufError(f"{obj.get('kind')} does not fit its message: {error}") from error
-    type_meta = _bytes_field(1, str(obj["apiVersion"]).encode())
-    type_meta += _bytes_field(2, str(obj["kind"]).encode())
-    envelope = _bytes_field(1, type_meta) + _bytes_field(2, raw)
-    return MAGIC + envelope + _bytes_field(3, b"") + _bytes_field(4, b"")
+    type_meta = bytes_field(1, str(obj["apiVersion"]).encode())
+    type_meta += bytes_field(2, str(obj["kind"]).encode())
+    envelope = bytes_field(1, type_meta) + bytes_field(2, raw)
+    return MAGIC + envelope + bytes_field(3, b"") + bytes_field(4, b"")
 
 
 # Reading.
@@ -301,16 +301,16 @@ def _encode_message(known: Table, index: int, obj: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
     for field in known.messages[index].by_number.values():
         if field.form == _INLINE:
-            parts.append(_bytes_field(field.number, _encode_message(known, field.type, obj)))
+            parts.append(bytes_field(field.number, _encode_message(known, field.type, obj)))
             continue
         value = obj.get(field.name)
         if value is None:
             continue
         if field.form == _MAP:
             for key in sorted(value):
-                entry = _bytes_field(1, key.encode())
+                entry = bytes_field(1, key.encode())
                 entry += _encode_field(known, 2, field.type, value[key])
-                parts.append(_bytes_field(field.number, entry))
+                parts.append(bytes_field(field.number, entry))
         elif field.form == _REPEATED:
             parts += [_encode_field(known, field.number, field.type, item) for item in value]
         else:
@@ -320,19 +320,21 @@ def _encode_message(known: Table, index: int, obj: Mapping[str, Any]) -> bytes:
 
 def _encode_field(known: Table, number: int, type_: int, value: Any) -> bytes:
     if type_ >= 0:
-        return _bytes_field(number, _encode_message(known, type_, value))
+        return bytes_field(number, _encode_message(known, type_, value))
     if type_ == _STRING:
-        return _bytes_field(number, value.encode())
+        return bytes_field(number, value.encode())
     if type_ == _BYTES:
-        return _bytes_field(number, base64.b64decode(value))
-    return _encode_varint(number << 3) + _encode_varint(int(value))
+        return bytes_field(number, base64.b64decode(value))
+    return encode_varint(number << 3) + encode_varint(int(value))
 
 
-def _bytes_field(number: int, data: bytes) -> bytes:
-    return _encode_varint(number << 3 | _LENGTH) + _encode_varint(len(data)) + data
+def bytes_field(number: int, data: bytes) -> bytes:
+    """Return a field that holds bytes: a string, a message."""
+    return encode_varint(number << 3 | _LENGTH) + encode_varint(len(data)) + data
 
 
-def _encode_varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """Return a number in base 128, the lowest digits first; negative ones as 64 bits."""
     value &= 0xFFFF_FFFF_FFFF_FFFF
     out = bytearray()
     while value > 0x7F:
@@ -347,20 +349,20 @@ def _encode_time(value: Any) -> bytes:
     seconds = int(parse(text) // 1)
     found = re.search(r"\.(\d+)", text)
     micros = int(found[1].ljust(6, "0")[:6]) if found else 0
-    return b"\x08" + _encode_varint(seconds) + b"\x10" + _encode_varint(micros * 1000)
+    return b"\x08" + encode_varint(seconds) + b"\x10" + encode_varint(micros * 1000)
 
 
 def _encode_int_or_string(value: Any) -> bytes:
     if isinstance(value, str):
-        return b"\x08\x01\x10\x00" + _bytes_field(3, value.encode())
-    return b"\x08\x00\x10" + _encode_varint(int(value)) + _bytes_field(3, b"")
+        return b"\x08\x01\x10\x00" + bytes_field(3, value.encode())
+    return b"\x08\x00\x10" + encode_varint(int(value)) + bytes_field(3, b"")
 
 
 _ENCODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
     "apis.meta.v1.Time": _encode_time,
     "apis.meta.v1.MicroTime": _encode_time,
     "util.intstr.IntOrString": _encode_int_or_string,
-    "api.resource.Quantity": lambda value: _bytes_field(1, str(value).encode()),
-    "apis.meta.v1.FieldsV1": lambda value: _bytes_field(1, orjson.dumps(value)),
-    "runtime.RawExtension": lambda value: _bytes_field(1, orjson.dumps(value)),
+    "api.resource.Quantity": lambda value: bytes_field(1, str(value).encode()),
+    "apis.meta.v1.FieldsV1": lambda value: bytes_field(1, orjson.dumps(value)),
+    "runtime.RawExtension": lambda value: bytes_field(1, orjson.dumps(value)),
 }

@@ -48,4 +48,4 @@ class FakeCluster:
         for line in self.written:
             yield line
         if follow:
-            yield (2e9, b"and then")
+            yield (2e9, b"and then\n")

@@ -67,7 +67,7 @@ def test_the_tail_is_the_end_of_what_is_wanted(
     tail = Tail(LogOptions(tail_lines=count, since=since))
     for written, line in lines:
         tail.add(written, line)
-    wanted = [line + b"\n" for written, line in lines if written >= since]
+    wanted = [line for written, line in lines if written >= since]
     kept = wanted if count is None else wanted[len(wanted) - min(count, len(wanted)) :]
     assert tail.text == b"".join(kept)
     assert tail.count == len(lines)
@@ -78,7 +78,7 @@ def test_the_tail_is_the_end_of_what_is_wanted(
 
 def test_timestamps() -> None:
     assert timestamp(1.25) == "1970-01-01T00:00:01.250000000Z"
-    line = LogOptions(timestamps=True).render(1.25, b"x")
+    line = LogOptions(timestamps=True).render(1.25, b"x\n")
     assert line == b"1970-01-01T00:00:01.250000000Z x\n"
 
 

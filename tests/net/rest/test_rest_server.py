@@ -301,9 +301,18 @@ async def test_openapi(http: Http) -> None:
     async with http.get("/openapi/v3/apis/nope/v1") as response:
         assert response.status == 404
     assert (await call(http, "GET", "/openapi/v2"))[1]["swagger"] == "2.0"
-    protobuf_only = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
-    async with http.get("/openapi/v2", headers=protobuf_only) as response:
-        assert response.status == 406
+    accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    async with http.get("/openapi/v2", headers={"Accept": accept}) as response:
+        assert response.headers["Content-Type"] == accept.replace("@", ".")
+        assert (await response.read()).startswith(b"\x0a\x032.0\x12")
+
+
+async def test_there_are_no_custom_resources(http: Http) -> None:
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    status, listed = await call(http, "GET", path)
+    assert (status, listed["kind"], listed["items"]) == (200, "CustomResourceDefinitionList", [])
+    async with http.get(f"{path}?watch=1") as response:
+        assert response.status == 404
 
 
 async def test_the_root_lists_paths_that_exist(http: Http) -> None:
@@ -459,7 +468,7 @@ async def test_stopping_ends_watches_at_once(http: Http, server: RestServer) -> 
 
 async def test_logs(http: Http, backend: FakeCluster) -> None:
     await call(http, "POST", PODS, json=pod("p"))
-    backend.written = [(float(n), f"line {n}".encode()) for n in range(5)]
+    backend.written = [(float(n), f"line {n}\n".encode()) for n in range(5)]
 
     async def log(query: str) -> str:
         async with http.get(f"{PODS}/p/log?{query}") as response:
