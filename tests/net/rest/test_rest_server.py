@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -379,11 +379,27 @@ async def test_bookmarks_tell_how_far_the_watch_is(http: Http) -> None:
     assert int(last["object"]["metadata"]["resourceVersion"]) == start + 4
 
 
-async def test_bookmarks_come_every_minute(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BOOKMARK_EVERY_S", 0.05)
-    async with http.get(f"{MAPS}?watch=1&allowWatchBookmarks=true&resourceVersion=1") as response:
-        stream = events(response)
-        assert [(await anext(stream))["type"] for _ in range(3)] == ["BOOKMARK"] * 3
+def test_bookmarks_come_every_minute(simulate: Callable[..., Any]) -> None:
+    """Ten minutes, as virtual time passes."""
+
+    async def watch() -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        server = RestServer(FakeCluster(), token=TOKEN, wall=loop.time)
+        await server.start()
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        forever = aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(server.url, headers=headers, timeout=forever) as http:
+            query = "watch=1&allowWatchBookmarks=true&resourceVersion=1&timeoutSeconds=5950"
+            async with http.get(f"{MAPS}?{query}") as response:
+                begun = loop.time()
+                told = [(event["type"], loop.time() - begun) async for event in events(response)]
+        await server.stop()
+        return told
+
+    told = simulate(watch)
+    assert [type_ for type_, _ in told] == ["BOOKMARK"] * 10
+    expected = [60.0 * n for n in range(1, 10)] + [593.0]
+    assert [at for _, at in told] == pytest.approx(expected, abs=1.0)
 
 
 async def test_watches_of_one_name_one_namespace_and_the_old_path(http: Http) -> None:
