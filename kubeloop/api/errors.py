@@ -172,7 +172,7 @@ class UnsupportedMediaType(ApiError):
             "the body of the request was in an unknown format - accepted media types include: "
             + ", ".join(offered)
         )
-        super().__init__(message, details={})
+        super().__init__(message)
 
 
 class Invalid(ApiError):

@@ -150,15 +150,21 @@ class Handlers:
             cache=self._cache,
             now=self.wall,
         )
-        lead, after = await self._beginning(call, asked, teller)
+        items, after, end = await self._beginning(call, asked)
         bell, warnings = streams.Bell(), _warnings(call.target)
         try:
             cursor = self._open(call, choice, min(after, self.backend.revision()), bell)
         except Expired as error:
             return Stream(media.type, partial(streams.refuse, error=error), warnings=warnings)
-        timeout_s = float(asked.get("timeoutSeconds") or WATCH_TIMEOUT_S)
         watch = streams.Watch(
-            cursor, teller, bell, lead, after, timeout_s, bool(asked.get("allowWatchBookmarks"))
+            cursor=cursor,
+            teller=teller,
+            bell=bell,
+            items=items,
+            after=after,
+            end=end,
+            timeout_s=float(asked.get("timeoutSeconds") or WATCH_TIMEOUT_S),
+            bookmarks=bool(asked.get("allowWatchBookmarks")),
         )
 
         def close() -> None:
@@ -168,17 +174,15 @@ class Handlers:
         self._bells.add(bell)
         return Stream(media.type, watch.run, close, warnings)
 
-    async def _beginning(
-        self, call: Call, asked: options.Options, teller: Teller
-    ) -> tuple[bytes, int]:
-        """Return what a watch tells first, and the revision after which it goes on."""
+    async def _beginning(self, call: Call, asked: options.Options) -> tuple[list[bytes], int, bool]:
+        """Return what a watch tells first, the revision it goes on after, and whether to say so."""
         since, initial = _watch_version(asked), asked.get("sendInitialEvents")
         wanted = since == 0 if initial is None else initial
         if not wanted:
-            return b"", since or self.backend.revision()
+            return [], since or self.backend.revision(), False
         outcome = await self._list(call, asked)
         end = bool(initial and asked.get("allowWatchBookmarks"))
-        return streams.initial_lines(teller, outcome, end=end), outcome.revision
+        return outcome.items, outcome.revision, end
 
     async def _list(self, call: Call, asked: options.Options) -> Outcome:
         target = call.target

@@ -7,14 +7,13 @@ together.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from kubeloop.api.calls import Outcome
 from kubeloop.api.errors import ApiError, Expired
 from kubeloop.net.rest.logs import Limit, LogOptions, Tail
 from kubeloop.net.rest.watching import Teller, error_line
@@ -23,7 +22,8 @@ from kubeloop.store.watch import Cursor
 STALL_S: Final = 30.0
 BOOKMARK_EVERY_S: Final = 60.0
 BOOKMARK_BEFORE_END_S: Final = 2.0
-_FACTS_MAX: Final = 500  # Taken and written together.
+_FACTS_MAX: Final = 500  # Taken together.
+_WRITE_MAX: Final = 256 << 10  # Written together [bytes], or the one line that is larger.
 
 
 class Bell:
@@ -77,15 +77,17 @@ class Bell:
 class Watch:
     """One watch, from its first event to its end.
 
-    lead:  written before everything else: the events of what was there already.
-    after: facts up to this revision are not told.
+    items: what is there already and is told first, in msgpack.
+    after: facts up to this revision are not told; that of `items`, if there are any.
+    end:   tell when all of `items` have been told.
     """
 
     cursor: Cursor
     teller: Teller
     bell: Bell
-    lead: bytes
+    items: Sequence[bytes]
     after: int
+    end: bool
     timeout_s: float
     bookmarks: bool
 
@@ -93,9 +95,7 @@ class Watch:
         """Write until the bell ends it, the client leaves, or the history has gone on without."""
         self.bell.set_timers(self.timeout_s, bookmarks=self.bookmarks)
         try:
-            if self.lead:
-                await _write(response, transport, self.lead)
-                self.lead = b""
+            await self._begin(response, transport)
             while not self.bell.over:
                 await self._tell(response, transport)
                 if not self.cursor.behind:
@@ -110,19 +110,41 @@ class Watch:
         finally:
             self.bell.stop_timers()
 
+    async def _begin(
+        self, response: web.StreamResponse, transport: asyncio.Transport | None
+    ) -> None:
+        items, self.items = self.items, ()
+        for lines in _joined(self.teller.initial(items)):
+            await _write(response, transport, lines)
+        if self.end:
+            await _write(response, transport, self.teller.bookmark(self.after, initial_end=True))
+
     async def _tell(
         self, response: web.StreamResponse, transport: asyncio.Transport | None
     ) -> None:
         facts = self.cursor.take(_FACTS_MAX)
         if self.after and facts and facts[0].revision <= self.after:
             facts = [fact for fact in facts if fact.revision > self.after]
-        lines = self.teller.facts(facts)
+        for lines in _joined(self.teller.facts(facts)):
+            await _write(response, transport, lines)
         if self.bell.bookmark_due and not self.cursor.behind:
             self.bell.bookmark_due = False
             if self.cursor.revision >= self.after:
-                lines += self.teller.bookmark(self.cursor.revision)
-        if lines:
-            await _write(response, transport, lines)
+                await _write(response, transport, self.teller.bookmark(self.cursor.revision))
+
+
+def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines into pieces that are worth a write each, and no larger than need be."""
+    parts: list[bytes] = []
+    size = 0
+    for line in lines:
+        parts.append(line)
+        size += len(line)
+        if size >= _WRITE_MAX:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if size:
+        yield b"".join(parts)
 
 
 async def refuse(
@@ -162,12 +184,6 @@ async def collect(lines: AsyncIterator[tuple[float, bytes]], options: LogOptions
     async for written, line in lines:
         tail.add(written, line)
     return tail
-
-
-def initial_lines(teller: Teller, outcome: Outcome, *, end: bool) -> bytes:
-    """Return what a watch tells of what is there already; `end` marks that it was all."""
-    lines = teller.initial(outcome.items)
-    return lines + teller.bookmark(outcome.revision, initial_end=True) if end else lines
 
 
 async def _write(

@@ -5,7 +5,7 @@ match is ADDED, one that no longer does is DELETED, as it was when it still matc
 event carries the revision of the change, so that the watcher can resume from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -135,13 +135,13 @@ class Teller:
         self._columns_told = False
         Answers(resource, media, include=include, now=0)  # Refuses a wrong `include` before 200.
 
-    def facts(self, facts: Sequence[Fact]) -> bytes:
-        """Return the lines for some facts; b"" if none of them is seen."""
-        return b"".join([self._fact(fact) for fact in facts])
+    def facts(self, facts: Iterable[Fact]) -> Iterator[bytes]:
+        """Yield a line per fact, b"" for one that is not seen."""
+        return map(self._fact, facts)
 
-    def initial(self, items: Sequence[bytes]) -> bytes:
-        """Return ADDED lines for objects that are there already."""
-        return b"".join([self._line("ADDED", msgpack.unpackb(item)) for item in items])
+    def initial(self, items: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield an ADDED line per object that is there already."""
+        return (self._line("ADDED", msgpack.unpackb(item)) for item in items)
 
     def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
         """Return a BOOKMARK: everything up to `revision` has been told."""
