@@ -19,7 +19,7 @@ from kubeloop.net.rest.negotiation import Media
 from kubeloop.net.rest.rendering import Answers, ordered, partial
 from kubeloop.store.facts import Fact
 
-_CACHE_MAX: Final = 2048
+_CACHE_MAX: Final = 8 << 20  # Bytes.
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 
 Object = dict[str, Any]
@@ -75,10 +75,11 @@ def transition(fact: Fact, choice: Choice) -> tuple[str, Object] | None:
 
 
 class JsonCache:
-    """The JSON of the newest objects, by key and revision: many watchers, one encoding."""
+    """The lines of the newest facts: many watchers, one encoding. Bounded; emptied when full."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int, str], bytes] = {}
+        self._size = 0
 
     def line(self, fact: Fact, change: tuple[str, Object]) -> bytes:
         """Return the event as a line."""
@@ -86,9 +87,12 @@ class JsonCache:
         key = (fact.key, fact.revision, type_)
         line = self._known.get(key)
         if line is None:
-            if len(self._known) >= _CACHE_MAX:
+            line = event_line(type_, ordered(obj))
+            if self._size > _CACHE_MAX:
                 self._known.clear()
-            line = self._known[key] = event_line(type_, ordered(obj))
+                self._size = 0
+            self._known[key] = line
+            self._size += len(line)
         return line
 
     def known(self, fact: Fact) -> bytes | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.resources import RESOURCES
+from kubeloop.net.rest import watching
 from kubeloop.net.rest.negotiation import JSON, Media
 from kubeloop.net.rest.watching import (
     Choice,
@@ -155,3 +156,15 @@ def test_a_choice_knows_what_it_requires() -> None:
 def test_wrong_selectors_are_refused() -> None:
     with pytest.raises(BadRequest, match=r"field label not supported: spec\.foo"):
         Choice.parse(PODS, "", "spec.foo=x")
+
+
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_CACHE_MAX", 1000)
+    cache = JsonCache()
+    state = {"labels": {}, "phase": "Running", "node": "n1"}
+    facts = history([(f"p{number}", state) for number in range(100)])
+    for fact in facts:
+        change = transition(fact, Choice())
+        assert change is not None
+        assert cache.line(fact, change) == cache.line(fact, change) == cache.known(fact)
+    assert sum(cache.known(fact) is not None for fact in facts) < 10
