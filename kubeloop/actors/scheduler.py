@@ -75,7 +75,7 @@ class Scheduler(AsyncActor):
             match decode(envelope.message):
                 case Listing():
                     self._forget()
-                    self._listing, seen = True, 0
+                    self._listing = True
                 case Facts() as facts if self._listing:
                     for fact in facts.facts():
                         self._fold(fact)
@@ -86,7 +86,7 @@ class Scheduler(AsyncActor):
                 case Outcome() as outcome:
                     self._settle(outcome)
         if self._synced:
-            self._wake(seen)
+            self._wake(seen)  # After a Listing nothing is parked, so `seen` cannot be too old.
             self._place_all()
 
     # Folding.

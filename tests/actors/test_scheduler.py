@@ -369,6 +369,36 @@ def test_a_refused_binding_is_forgotten_and_tried_again(simulate: Simulate) -> N
     simulate(main)
 
 
+def test_while_a_refused_pod_rests_its_room_is_free(simulate: Simulate) -> None:
+    async def main() -> None:
+        ground = Ground()
+        ground.truth.fail_bindings = 1
+        ground.put("nodes", node("node-1"))
+        ground.put("pods", pod("refused", "900m"))
+        await asyncio.sleep(0.5)
+        ground.put("pods", pod("quick", "900m"))
+        await asyncio.sleep(0.1)
+        assert ground.node_of("quick") == "node-1"
+        await asyncio.sleep(20)
+        assert ground.node_of("refused") is None
+
+    simulate(main)
+
+
+def test_an_outcome_for_a_predecessor_is_ignored(simulate: Simulate) -> None:
+    async def main() -> None:
+        ground = Ground()
+        ground.put("nodes", node("node-1"))
+        ground.put("pods", pod("p"))
+        stale = Outcome("1.1 default/p", 500, 1, msgpack.packb({"message": "stale"}))
+        for _ in range(20):  # At every moment of the binding.
+            ground.supervisor.tell("scheduler", stale.encode())
+            await asyncio.sleep(0)
+        assert [event[1] for event in ground.events("p")] == ["Scheduled"]
+
+    simulate(main)
+
+
 def test_a_pod_replaced_under_its_name_is_placed_anew(simulate: Simulate) -> None:
     async def main() -> None:
         ground = Ground()

@@ -24,7 +24,7 @@ class Pending:
 
     pod:   the object as last seen, for events and conditions.
     age:   its place among pods of equal priority.
-    turn:  grows whenever it moves: what was noted about an earlier state is void.
+    turn:  another number whenever it moves: what was noted about an earlier state is void.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Queue:
         self._active: list[tuple[int, int, str, int]] = []  # -priority, age, key, turn.
         self._due: list[tuple[float, int, str, int]] = []  # When, age, key, turn.
         self._parked: dict[bytes, dict[str, Pending]] = defaultdict(dict)  # By demand.
-        self._ages = 0
+        self._ages = self._turns = 0
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -90,7 +90,7 @@ class Queue:
             _, _, key, turn = heapq.heappop(self._active)
             pending = self._pods.get(key)
             if pending is not None and pending.turn == turn:
-                pending.turn += 1
+                self._move(pending)
                 popped.append(pending)
         return popped
 
@@ -136,13 +136,17 @@ class Queue:
             heapq.heappop(self._due)
         return None
 
+    def _move(self, pending: Pending) -> None:
+        self._turns += 1  # Of the queue, not of the pod: a successor of the same name differs too.
+        pending.turn = self._turns
+
     def _activate(self, pending: Pending) -> None:
-        pending.turn += 1
+        self._move(pending)
         entry = (-pending.priority, pending.age, pending.key, pending.turn)
         heapq.heappush(self._active, entry)
 
     def _later(self, pending: Pending, when: float) -> None:
-        pending.turn += 1
+        self._move(pending)
         heapq.heappush(self._due, (when, pending.age, pending.key, pending.turn))
 
     def _unpark(self, pending: Pending) -> None:

@@ -139,6 +139,21 @@ def naive_request(obj: dict[str, Any], name: str) -> int:
     return max([together, *steps]) + overhead
 
 
+@given(pods)
+def test_requests(pod_object: dict[str, Any]) -> None:
+    asked = {name: naive_request(pod_object, name) for name in ("cpu", "memory")}
+    demand = demand_of(pod_object)
+    assert demand.requests == {name: amount for name, amount in asked.items() if amount}
+    assert demand.best_effort == (not any(asked.values()))
+    assert demand.scored[0] >= asked["cpu"]
+
+
+def test_requests_of_the_pod_replace_those_of_its_containers() -> None:
+    whole = {"requests": {"cpu": "2"}}
+    obj = pod("p", container({"cpu": "100m", "memory": "1Gi"}), resources=whole)
+    assert demand_of(obj).requests == {"cpu": 2000, "memory": 2**30}
+
+
 @given(nodes, pods, st.lists(pod_objects("other"), max_size=1))
 def test_resources(
     node_object: dict[str, Any], pod_object: dict[str, Any], placed: list[dict[str, Any]]

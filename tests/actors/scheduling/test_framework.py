@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from making import container, node, node_objects, pod, pod_objects
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from making import ZONE, container, node, node_objects, pod, pod_objects
 
 from kubeloop.actors.scheduling.demand import Demands, demand_of
 from kubeloop.actors.scheduling.filters import first_failure
@@ -59,6 +59,17 @@ class Scheduling(RuleBasedStateMachine):
         self.draws = 0
         self.placer = Placer(self.state, self.tie)
         self.demands = Demands()
+        self.templates: list[dict[str, Any]] = []
+
+    @initialize(templates=st.lists(pod_objects("p"), min_size=1, max_size=3))
+    def choose_templates(self, templates: list[dict[str, Any]]) -> None:
+        """Few kinds of pods, so that the rankings kept for them are used again and again."""
+        self.templates = templates
+
+    def instance(self, data: Any, number: int) -> dict[str, Any]:
+        template = data.draw(st.sampled_from(self.templates))
+        name = f"p{number}"
+        return {**template, "metadata": {**template["metadata"], "name": name, "uid": name}}
 
     def tie(self) -> float:
         self.draws += 1
@@ -72,13 +83,18 @@ class Scheduling(RuleBasedStateMachine):
     def resize_node(self, name: str, percent: int) -> None:
         self.state.set_node(node(name, cpu=f"{20 * percent}m"))
 
+    @rule(name=st.sampled_from(NODES), zone=st.sampled_from(["z1", "z2", None]))
+    def move_node(self, name: str, zone: str | None) -> None:
+        labels = {ZONE: zone} if zone else {}
+        self.state.set_node(node(name, cpu="16", labels=labels, images={"app:1": 10**9}))
+
     @rule(name=st.sampled_from(NODES))
     def remove_node(self, name: str) -> None:
         self.state.remove_node(name)
 
     @rule(data=st.data(), number=st.integers(0, 8))
     def schedule_pod(self, data: Any, number: int) -> None:
-        obj = data.draw(pod_objects(f"p{number}"))
+        obj = self.instance(data, number)
         self.state.remove(f"default/p{number}")
         demand = self.demands.of(obj)
         expected = totals(self.state, demand)
@@ -99,7 +115,7 @@ class Scheduling(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from([*NODES, "ghost"]))
     def bind_elsewhere(self, data: Any, name: str) -> None:
         """Somebody else binds a pod wherever he likes, full or not."""
-        place(self.state, data.draw(pod_objects("p9")), name)
+        place(self.state, self.instance(data, 9), name)
 
     @precondition(lambda self: self.state.placed)
     @rule(data=st.data())
@@ -129,7 +145,7 @@ class Scheduling(RuleBasedStateMachine):
 
 
 TestScheduling = Scheduling.TestCase
-TestScheduling.settings = settings(max_examples=40, stateful_step_count=30)
+TestScheduling.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=25), st.randoms())
