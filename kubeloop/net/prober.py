@@ -16,11 +16,14 @@ HEAD_MAX: Final = 64 * 1024
 BODY_MAX: Final = 10 * 1024  # Of what a failing probe answers, as the kubelet reads it.
 AGENT: Final = "kube-probe/1.37"
 
-Dial = Callable[[str, int], Awaitable[socket.socket]]
+Dial = Callable[[str, int], Awaitable[socket.socket | None]]
 
 
 class SocketProber:
-    """Asks pods as a kubelet does. dial: returns a connected socket; raises OSError."""
+    """Asks pods as a kubelet does.
+
+    dial: returns a connected socket, None if the address is none of a pod's; raises OSError.
+    """
 
     def __init__(self, dial: Dial) -> None:
         self.dial = dial
@@ -55,13 +58,31 @@ class SocketProber:
         """Connect; return (whether it could, what went wrong)."""
         try:
             async with asyncio.timeout(timeout_s):
-                sock = await self.dial(ip, port)
+                sock = await self._connect(ip, port)
         except TimeoutError:
             return False, f"dial tcp {ip}:{port}: i/o timeout"
         except OSError as error:
             return False, f"dial tcp {ip}:{port}: connect: {_why(error)}"
         sock.close()
         return True, ""
+
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket: to a pod, or, if the probe names another host, to that."""
+        sock = await self.dial(host, port)
+        if sock is not None:
+            return sock
+        loop = asyncio.get_running_loop()
+        family, kind, protocol, _, address = (
+            await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def _follow(self, url: str, headers: Mapping[str, str]) -> tuple[bool, str]:
         """GET, and follow redirects as long as they stay on the host."""
@@ -86,7 +107,7 @@ class SocketProber:
         assert parts.hostname is not None
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            sock = await self.dial(parts.hostname, port)
+            sock = await self._connect(parts.hostname, port)
         except TimeoutError:
             raise
         except OSError as error:

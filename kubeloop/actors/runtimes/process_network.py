@@ -29,6 +29,8 @@ class ProcessNetwork:
 
     async def listen(self, pod_uid: str, ip: str, port: int) -> socket.socket:
         """Return a socket that listens inside a pod, on a ClusterIP. Raises: OSError."""
+        if not self.isolated:
+            raise OSError(errno.EOPNOTSUPP, "without user namespaces a pod has no ClusterIPs")
         pod = self._pods.get(pod_uid)
         if pod is None or pod.channel is None:
             raise OSError(errno.ENOENT, f"pod {pod_uid} has no sandbox")
@@ -36,9 +38,7 @@ class ProcessNetwork:
         return _socket(files)
 
     def pods(self) -> Sequence[tuple[str, str]]:
-        """Return (uid, ip) of the pods that live and have a network in which one can listen."""
-        if not self.isolated:
-            return ()
+        """Return (uid, ip) of the pods that live."""
         return [(uid, pod.ip) for uid, pod in self._pods.items() if pod.alive and pod.ip]
 
     def on_change(self, call: Callable[[], None]) -> None:

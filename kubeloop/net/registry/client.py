@@ -77,8 +77,8 @@ class RegistryClient:
 
     def __init__(
         self,
-        *,
         mirror: str = "",
+        *,
         upstream: bool = True,
         credentials: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:

@@ -75,11 +75,11 @@ class RegistryServer:
         try:
             await site.start()
         except OSError:
-            await self.close()
+            await self.stop()
             raise
         self.port = self._runner.addresses[0][1]
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Stop, and forget what was half pushed."""
         runner, self._runner = self._runner, None
         if runner is not None:
