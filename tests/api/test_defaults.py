@@ -254,3 +254,12 @@ def test_pod_level_requests_add_up() -> None:
     pod: dict[str, Any] = {"spec": {"containers": [half, half], "resources": {"limits": limits}}}
     apply_defaults(RESOURCES["pods"], pod)
     assert pod["spec"]["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
+
+
+def test_all_of_a_node_is_allocatable_unless_it_says_otherwise() -> None:
+    node: dict[str, Any] = {"status": {"capacity": {"cpu": "2000m"}}}
+    apply_defaults(RESOURCES["nodes"], node)
+    assert node["status"]["allocatable"] == {"cpu": "2"}
+    node = {"status": {"capacity": {"cpu": "2"}, "allocatable": {"cpu": "1"}}}
+    apply_defaults(RESOURCES["nodes"], node)
+    assert node["status"]["allocatable"] == {"cpu": "1"}

@@ -187,6 +187,9 @@ def test_a_sidecar_counts_as_a_container() -> None:
     obj["spec"]["initContainers"] = [{"name": "s", "restartPolicy": "Always"}]
     obj["status"]["initContainerStatuses"] = [{"name": "s", "started": True, **RUNNING}]
     assert cells("pods", obj)["Ready"] == "2/2"
+    obj["status"]["initContainerStatuses"] = [{"name": "s", "started": False, **UNREADY}]
+    shown = cells("pods", obj)
+    assert (shown["Ready"], shown["Status"]) == ("0/2", "Init:0/1")
 
 
 def test_restarts_tell_when_the_last_one_was() -> None:

@@ -259,6 +259,8 @@ def test_annotations_and_data_have_a_largest_size() -> None:
     large = {"metadata": {"name": "c", "namespace": "d"}, "data": {"a": "x" * (2**20 + 1)}}
     (cause,) = validate_create(RESOURCES["configmaps"], large)
     assert (cause.field, cause.reason) == ("[]", "FieldValueTooLong")
+    large["data"] = {"a": "x" * 2**20}
+    assert validate_create(RESOURCES["configmaps"], large) == []
 
 
 def test_counts_of_a_status_fit_together() -> None:
@@ -270,6 +272,15 @@ def test_counts_of_a_status_fit_together() -> None:
         "status.readyReplicas",
         "status.availableReplicas",
         "status.availableReplicas",
+    ]
+
+
+def test_a_node_has_no_negative_and_no_broken_amounts() -> None:
+    node = {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "-1", "pods": "1500m"}}}
+    said = [(c.field, c.message) for c in validate_create(RESOURCES["nodes"], node)]
+    assert said == [
+        ("status.capacity.cpu", 'Invalid value: "-1": must be greater than or equal to 0'),
+        ("status.capacity.pods", 'Invalid value: "1500m": must be an integer'),
     ]
 
 

@@ -41,6 +41,20 @@ _CONTAINER_RESOURCES: Final = (
     "requests.ephemeral-storage",
     "requests.memory",
 )
+_SECURITY_FIELDS: Final = {  # As Kubernetes' own type of it prints.
+    "Capabilities": "capabilities",
+    "Privileged": "privileged",
+    "SELinuxOptions": "seLinuxOptions",
+    "WindowsOptions": "windowsOptions",
+    "RunAsUser": "runAsUser",
+    "RunAsGroup": "runAsGroup",
+    "RunAsNonRoot": "runAsNonRoot",
+    "ReadOnlyRootFilesystem": "readOnlyRootFilesystem",
+    "AllowPrivilegeEscalation": "allowPrivilegeEscalation",
+    "ProcMount": "procMount",
+    "SeccompProfile": "seccompProfile",
+    "AppArmorProfile": "appArmorProfile",
+}
 _SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
@@ -262,8 +276,5 @@ def _security(problems: Problems, field: str, context: Json | None) -> None:
             problems.invalid(f"{field}.{key}", value, names.between(0, 2**31 - 1))
     if context.get("allowPrivilegeEscalation") is False and context.get("privileged"):
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        problems.invalid(field, _shown_security(context), detail)
-
-
-def _shown_security(context: Json) -> Json:
-    return {key[0].upper() + key[1:]: value for key, value in context.items()}
+        shown = {go: context.get(key) for go, key in _SECURITY_FIELDS.items()}
+        problems.invalid(field, shown, detail)
