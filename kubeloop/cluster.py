@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgpack
 
+from kubeloop.actors.actor import ActorFailed, MailboxFull
 from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import ControllerManager
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
@@ -31,7 +32,7 @@ from kubeloop.actors.scheduler import Scheduler
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.errors import ApiError, BadRequest, NotFound
+from kubeloop.api.errors import ApiError, BadRequest, InternalError, NotFound, TooManyRequests
 from kubeloop.net.client import Client
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
 from kubeloop.store.disk import RealDisk
@@ -170,7 +171,14 @@ class Cluster:
 
     async def ask(self, request: Request) -> Outcome:
         """Have the API server handle a request."""
-        answer: bytes = await self.supervisor.ask(API_SERVER, request.encode())
+        try:
+            answer: bytes = await self.supervisor.ask(API_SERVER, request.encode())
+        except ActorFailed as error:
+            status = InternalError(str(error)).status()
+            return Outcome(request.tag, 500, 0, msgpack.packb(status))
+        except MailboxFull as error:
+            refused = TooManyRequests(f"the API server is overloaded: {error}").status()
+            return Outcome(request.tag, 429, 0, msgpack.packb(refused))
         return Outcome(*msgpack.unpackb(answer)[1:])
 
     def revision(self) -> int:

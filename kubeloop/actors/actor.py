@@ -31,6 +31,10 @@ class MailboxFull(Exception):
     """The actor has more waiting than it may hold: try again when it has drained."""
 
 
+class ActorFailed(Exception):
+    """The actor failed while it had this message; whether it took effect is not known."""
+
+
 class AsyncFuture(pykka.Future[Any]):
     """pykka's future over an asyncio one: `await` it, never block on it."""
 
@@ -206,9 +210,11 @@ class AsyncActor(pykka.Actor):
         try:
             self.on_batch(batch)
         except Exception as error:  # noqa: BLE001 - a turn may fail in any way; see `Scene`.
+            failed = ActorFailed(f"{self.name} failed: {error}")
+            failed.__cause__ = error
             for envelope in batch:
                 if envelope.reply_to is not None:
-                    envelope.reply_to.set_exception()
+                    envelope.reply_to.set_exception((ActorFailed, failed, None))
             self._fail(error)
             return
         if len(batch) < count:
