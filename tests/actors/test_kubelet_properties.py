@@ -157,6 +157,8 @@ def settles(obj: Object, images: dict[str, Script]) -> bool:
         restarted = container.get("restartPolicy") == "Always" or policy == "Always"
         if script.pull_error or script.fails_after_s is not None:
             return False
+        if script.ready_after_s and ("livenessProbe" in container or "startupProbe" in container):
+            return False
         if not main and container.get("restartPolicy") != "Always":
             if script.run_s is None or script.exit_code:
                 return False
