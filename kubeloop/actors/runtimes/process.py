@@ -122,7 +122,7 @@ class ProcessRuntime:
             async with pod.lock:
                 if not pod.alive:
                     await self._spawn(pod, spec)
-        except BaseException:
+        except RuntimeFailure:  # If cancelled, there may be something that must be removed.
             if not pod.ip and not pod.runs:
                 self._pods.pop(spec.pod_uid, None)
             raise

@@ -57,8 +57,11 @@ class ImageSource(Protocol):
     async def fetch(self, reference: str) -> FetchedImage:
         """Return what `reference` means now, without the layers' content. Raises: OSError."""
 
-    async def download(self, name: str, layer: Layer, to: IO[bytes]) -> None:
-        """Write a layer of the image `name`, verified, to a file. Raises: OSError."""
+    async def download(self, name: str, layer: Any, to: IO[bytes]) -> None:
+        """Write a layer of the image `name`, verified, to a file. Raises: OSError.
+
+        layer: one of those that `fetch` told of.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +164,12 @@ class NodeImages:
     def _name(self, fetched: FetchedImage, name: str) -> ImageRecord:
         """Let `name` mean this image, and no other."""
         for digest, image in self._images.items():
-            names = [n for n in image.record.names if n != name]
+            names = list(image.record.names)
             if digest == fetched.digest:
-                by_digest = f"{repository(name)}@{digest}"
-                names = [*names, name] + ([by_digest] if by_digest not in (*names, name) else [])
+                wanted = (name, f"{repository(name)}@{digest}")
+                names += [n for n in dict.fromkeys(wanted) if n not in names]
+            elif name in names:
+                names.remove(name)
             if tuple(names) != image.record.names:
                 record = replace(image.record, names=tuple(names))
                 self._images[digest] = replace(image, record=record)

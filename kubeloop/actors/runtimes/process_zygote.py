@@ -96,18 +96,24 @@ class Zygote:
             await channel.answer(HELLO, expected)
             ready = True
         finally:
-            if not ready:
+            if not ready:  # `kill` tells when it is gone, if there ever was one.
                 self._channel.tell({"op": "kill", "key": key})
-                self._gone.pop(key, None)
                 channel.close()
         return channel
 
     async def kill(self, key: str) -> None:
         """End a pod; return when everything in it is gone. Harmless if it is gone."""
         gone = self._gone.get(key)
-        if gone is not None:
-            self._channel.tell({"op": "kill", "key": key})
+        if gone is None:
+            return
+        try:
+            answer, _ = await self._channel.ask({"op": "kill", "key": key})
+        except ConnectionResetError:
+            return  # The zygote is gone, and everything with it.
+        if answer["alive"]:
             await gone.wait()
+        else:
+            self._gone.pop(key, None)
 
     async def close(self) -> None:
         """End it and all its pods; return when they are gone."""

@@ -2,16 +2,17 @@
 
 One loop over one selector; nothing in it blocks but what is over in microseconds. Requests come
 from the runtime with an `id` and are answered with it, in any order; containers that end are told
-as events. Sockets are made here, inside the pod's network namespace, and handed out: a socket
+as events. Sockets are made here, inside the pod's network namespaces, and handed out: a socket
 belongs for ever to the namespace it was made in.
 """
 
+import contextlib
 import errno
 import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from . import launch, linux, netlink, wire
 DIALS_MAX = 4096  # Connections on their way: a port that never answers must not eat all files.
 SYN_RETRIES = 4  # Inside one host nothing gets lost: a listener that is full for 30 s will not do.
 BACKLOG = 1024
+NO_VETH = "this kernel has no veth devices: ClusterIPs do not answer inside pods"
 
 
 @dataclass
@@ -34,6 +36,32 @@ class Process:
     status: int | None = None  # The wait status, if it ended before that was known.
 
 
+@dataclass(frozen=True)
+class Services:
+    """The pod's second network namespace, by descriptors of both; see `netlink`."""
+
+    pod: int
+    services: int
+
+    @classmethod
+    def create(cls) -> "Services":
+        """Make a further network namespace; this process stays in its own. Raises: OSError."""
+        pod = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        linux.unshare(linux.CLONE_NEWNET)
+        services = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        linux.setns(pod, linux.CLONE_NEWNET)
+        return cls(pod, services)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the services for a while: what is made then belongs there."""
+        linux.setns(self.services, linux.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            linux.setns(self.pod, linux.CLONE_NEWNET)
+
+
 @dataclass
 class Init:
     """The state of a pod's init process."""
@@ -45,6 +73,7 @@ class Init:
     processes: dict[int, Process] = field(default_factory=dict)
     keys: dict[str, Process] = field(default_factory=dict)
     dials: int = 0
+    services: "Services | None" = None
 
     def serve(self, lifeline: int) -> NoReturn:
         """Work until the runtime or the zygote is gone; then end, and with us the pod."""
@@ -61,6 +90,7 @@ class Init:
     def end(self) -> NoReturn:
         """End at once; the kernel ends everything in our pid namespace."""
         if not self.namespaces:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             end_children()
         os._exit(0)
 
@@ -152,8 +182,12 @@ class Init:
                 self.send({"id": request}, [sock.fileno()])
 
     def do_listen(self, message: dict[str, Any], _: list[int]) -> None:
-        """Hand out a socket that listens inside the pod."""
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        """Hand out a socket that listens on a ClusterIP, in the services of the pod."""
+        if self.services is None:
+            raise OSError(errno.EOPNOTSUPP, NO_VETH)
+        with self.services.entered():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((message["ip"], message["port"]))
             sock.listen(BACKLOG)
@@ -208,7 +242,7 @@ class Init:
 def end_children() -> None:
     """Kill and reap until no child is left; orphans of our children become our children."""
     while True:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             for pid in file.read().split():
                 kill(int(pid), signal.SIGKILL, group=False)
         try:
@@ -262,7 +296,7 @@ def main(order: dict[str, Any], control: socket.socket, lifeline: int) -> NoRetu
     init = Init(control, namespaces)
     try:
         if namespaces:
-            set_up(order["hostname"], order["ip"], order["service_cidr"])
+            init.services = set_up(order["hostname"], order["ip"], order["service_cidr"])
     except OSError as error:
         init.fail(0, error)
         os._exit(1)
@@ -270,9 +304,19 @@ def main(order: dict[str, Any], control: socket.socket, lifeline: int) -> NoRetu
     init.serve(lifeline)
 
 
-def set_up(hostname: str, ip: str, service_cidr: str) -> None:
-    """Make fresh namespaces a pod's. Raises: OSError."""
+def set_up(hostname: str, ip: str, service_cidr: str) -> Services | None:
+    """Make fresh namespaces a pod's; return its services, None without veth. Raises: OSError."""
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_SLAVE)
     if hostname:
         linux.sethostname(hostname[:63])
-    netlink.set_up(ip, service_cidr)
+    services = Services.create()
+    try:
+        netlink.set_up_pod(ip, service_cidr, services.services)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        netlink.set_up_alone(ip)
+        return None
+    with services.entered():
+        netlink.set_up_services(ip, service_cidr)
+    return services

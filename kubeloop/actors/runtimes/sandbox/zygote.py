@@ -73,9 +73,10 @@ class Zygote:
         """Do one request."""
         answer: wire.Message = {}
         if message["op"] == "kill":
-            for pid, key in self.pods.items():
-                if key == message["key"]:
-                    init.kill(pid, self.ending, group=False)
+            found = [pid for pid, key in self.pods.items() if key == message["key"]]
+            for pid in found:
+                init.kill(pid, self.ending, group=False)
+            answer["alive"] = bool(found)
         elif message["op"] == "probe":
             answer = self.fork(True, lambda out: probe(message["root"], out))[-1]
         else:
