@@ -232,6 +232,26 @@ def test_the_tie_decides_among_equals() -> None:
     assert len(picked) == 5
 
 
+def test_a_node_that_is_gone_is_never_chosen() -> None:
+    state = state_of(*(node(f"n{n}", cpu=str(4 - n)) for n in range(4)))
+    placer, demand = Placer(state, lambda: 0.0), demand_of(pod("p", container({"cpu": "1"})))
+    for n in range(3):
+        decision = placer.schedule(demand)
+        assert isinstance(decision, Placement)
+        assert decision.node == f"n{n}"
+        state.remove_node(f"n{n}")
+
+
+def test_an_image_that_spreads_is_worth_more_where_it_was() -> None:
+    image = {"app:1": 900_000_000}
+    state = state_of(node("n0", images=image), *(node(f"n{n}") for n in range(1, 6)))
+    placer, demand = Placer(state, lambda: 0.0), demand_of(pod("p"))
+    placer.schedule(demand)
+    for n in range(1, 6):
+        state.set_node(node(f"n{n}", images=image))
+        assert placer.schedule(demand) == schedule(demand, state, lambda: 0.0)
+
+
 def test_offers_do_not_pile_up() -> None:
     """A node that changes for ever leaves no trail of stale offers behind."""
     state = state_of(node("n0"), node("n1"))

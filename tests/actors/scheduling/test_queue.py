@@ -114,7 +114,7 @@ class Waiting(RuleBasedStateMachine):
 
 
 TestWaiting = Waiting.TestCase
-TestWaiting.settings = settings(max_examples=100, stateful_step_count=40)
+TestWaiting.settings = settings(max_examples=300, stateful_step_count=40)
 
 
 @given(st.integers(1, 10**6))
