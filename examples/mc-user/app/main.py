@@ -54,8 +54,8 @@ class Connection:
             head, _, self.received = self.received.partition(b"\r\n\r\n")
             self.answer(head.decode("latin-1"))
         if len(self.received) > REQUEST_MAX:
-            self.respond(400, "", "-")
             self.last = True
+            self.respond(400, "", "-")
 
     def answer(self, head: str) -> None:
         """Answer one request."""

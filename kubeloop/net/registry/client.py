@@ -213,7 +213,7 @@ class RegistryClient:
     async def _authorize(self, challenge: str, reference: Reference) -> str:
         """Return the Authorization header that a registry asks for. Raises: PullError."""
         known = self.credentials.get(reference.domain)
-        basic = aiohttp.BasicAuth(*known).encode() if known else ""
+        basic = aiohttp.encode_basic_auth(*known) if known else ""
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic" and basic:
             return basic
