@@ -10,7 +10,7 @@ import pytest
 from kubelet_ground import Ground, Object, pod
 
 from kubeloop.actors.messages import Request
-from kubeloop.actors.runtimes.protocol import ContainerSpec
+from kubeloop.actors.runtimes.protocol import ContainerSpec, ImageRecord
 from kubeloop.actors.runtimes.scripts import Script
 
 FAILING = Script(fails=(1,) * 20)
@@ -293,7 +293,16 @@ def test_another_image_restarts_only_that_container(on_ground: Any) -> None:
 
 
 def test_an_image_is_pulled_once_for_all_who_wait_for_it(on_ground: Any) -> None:
+    pulls = []
+
     async def scenario(ground: Ground) -> None:
+        pull = ground.runtime.pull
+
+        async def spy(image: str) -> ImageRecord:
+            pulls.append(image)
+            return await pull(image)
+
+        ground.runtime.pull = spy  # type: ignore[method-assign]
         for name in ("p", "q"):
             await ground.create(pod(name, {"name": "c", "image": "i:1"}))
         await ground.until(lambda: ground.ready("p") and ground.ready("q"))
@@ -308,6 +317,7 @@ def test_an_image_is_pulled_once_for_all_who_wait_for_it(on_ground: Any) -> None
         assert ("Normal", "Pulled", pulled, 1) in ground.events("p")
 
     on_ground(scenario, {"i:1": Script(pull_s=3, size_bytes=7)})
+    assert pulls == ["i:1"]
 
 
 def test_a_pull_that_fails_backs_off(on_ground: Any) -> None:

@@ -87,11 +87,14 @@ def pods(draw: st.DrawFn) -> tuple[Object, dict[str, Script]]:
     return pod("p", *mains, terminationGracePeriodSeconds=GRACE_S, **spec), images
 
 
+PLAIN = pod(initContainers=[], restartPolicy="Always")
 crashes = st.dictionaries(st.integers(1, 60), st.booleans(), max_size=4)
 
 
 @given(pods(), crashes, st.integers(0, 2**16), st.sampled_from([0.01, 1.5, 40.0, 900.0]))
-@example((pod(initContainers=[], restartPolicy="Always"), {}), {1: False, 2: True, 3: False}, 0, 900.0)
+@example(
+    (pod(initContainers=[], restartPolicy="Always"), {}), {1: False, 2: True, 3: False}, 0, 900.0
+)
 def test_a_pod_lives_and_dies_as_it_must(
     simulate: Any,
     found: tuple[Object, dict[str, Script]],

@@ -175,6 +175,7 @@ class SimulatedRuntime:
             raise RuntimeFailure("CreateContainerError", f"container {spec.name} runs already")
         process = self._begin(spec, script)
         runs.append(process)
+        self._set_ending(process)
         return process.id
 
     def _begin(self, spec: ContainerSpec, script: Script) -> _Process:
@@ -189,11 +190,17 @@ class SimulatedRuntime:
         )
         process.lines = [(process.started_s, f"{line}\n".encode()) for line in script.log]
         self.ledger.began(self.node, spec.pod_uid)
-        ending = script.ending(spec.attempt)
-        if ending is not None:
-            after_s, code = ending
-            process.timer = self.world.later(after_s, lambda: self._end(process, code))
         return process
+
+    def _set_ending(self, process: _Process) -> None:
+        ending = process.script.ending(process.spec.attempt)
+        if ending is None:
+            return
+        after_s, code = ending
+        if after_s:
+            process.timer = self.world.later(after_s, lambda: self._end(process, code))
+        else:  # Over before the kubelet hears that it began, as real processes may be.
+            self._end(process, code)
 
     async def stop_container(self, pod_uid: str, container: str, *, grace_s: float) -> None:
         process = self._running(pod_uid, container)
