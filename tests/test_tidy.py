@@ -73,7 +73,7 @@ def test_no_module_is_dead() -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 named.add(node.module)
                 named.update(f"{node.module}.{alias.name}" for alias in node.names)
-            elif isinstance(node, ast.Import):
+            elif isinstance(node, ast.Import | ast.ImportFrom):  # The latter: from . import x
                 named.update(alias.name for alias in node.names)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.add(node.value)  # Modules that are loaded by name, or run as a script.
