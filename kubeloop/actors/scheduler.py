@@ -65,12 +65,12 @@ class Scheduler(AsyncActor):
         self._bindings: dict[str, Binding] = {}  # By pod key; their pods are in the queue too.
         self._listing = self._synced = False
         self._revision = 0
+        self._looked = 0  # Up to this position of the state's log, what was parked has been woken.
 
     def on_start(self) -> None:
         self.send(API_SERVER, Subscribe(self.name, ["nodes", "pods"]).encode())
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
-        seen = self._state.position
         for envelope in envelopes:
             match decode(envelope.message):
                 case Listing():
@@ -86,7 +86,7 @@ class Scheduler(AsyncActor):
                 case Outcome() as outcome:
                     self._settle(outcome)
         if self._synced:
-            self._wake(seen)  # After a Listing nothing is parked, so `seen` cannot be too old.
+            self._wake()
             self._place_all()
 
     # Folding.
@@ -115,7 +115,7 @@ class Scheduler(AsyncActor):
                 self._tell_success(binding)
             self._bindings.pop(key, None)
             self._queue.remove(key)
-            self._state.place(PodInfo(key, _uid(pod), self._demands.of(pod)), node)
+            self._state.place(self._info(key, pod), node)
         elif binding is not None and ours:
             binding.pending.pod = pod  # What becomes of it, the outcome tells.
         elif wanted(pod):
@@ -134,11 +134,18 @@ class Scheduler(AsyncActor):
         self._bindings.pop(key, None)
         self._state.remove(key)
 
+    def _info(self, key: str, pod: Mapping[str, Any]) -> PodInfo:
+        metadata = pod["metadata"]
+        ending = bool(metadata.get("deletionTimestamp"))
+        labels = metadata.get("labels") or {}
+        return PodInfo(key, _uid(pod), self._demands.of(pod), labels, ending)
+
     # Placing.
 
-    def _wake(self, seen: int) -> None:
-        """Try again what found no node, if one that changed since `seen` will do now."""
-        if self._state.position == seen:
+    def _wake(self) -> None:
+        """Try again what found no node, if one that changed since the last call will do now."""
+        seen, self._looked = self._looked, self._state.position
+        if self._looked == seen:
             return
         changed = self._state.changed_since(seen)
         nodes = self._state.nodes if changed is None else dict.fromkeys(changed)
@@ -166,7 +173,7 @@ class Scheduler(AsyncActor):
         """Assume the pod on `node` and ask the API server to put it there."""
         metadata = pending.pod["metadata"]
         uid, namespace, name = _uid(pending.pod), metadata["namespace"], metadata["name"]
-        self._state.place(PodInfo(pending.key, uid, pending.demand), node)
+        self._state.place(self._info(pending.key, pending.pod), node)
         self._sent += 1
         tag = f"{self._era:x}.{self._sent} {pending.key}"
         self._bindings[pending.key] = Binding(tag, pending, node)

@@ -309,6 +309,31 @@ def test_what_may_help_wakes_the_waiting(simulate: Simulate, help: str) -> None:
     simulate(main)
 
 
+def test_a_pod_that_waits_for_company_follows_it(simulate: Simulate) -> None:
+    """What helps may be a pod that the scheduler itself has just placed."""
+
+    async def main() -> None:
+        term = {
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": {"app": "leader"}},
+        }
+        required = "requiredDuringSchedulingIgnoredDuringExecution"
+        follower = pod("follower", affinity={"podAffinity": {required: [term]}}, priority=9)
+        leader = pod("leader")
+        leader["metadata"]["labels"] = {"app": "leader"}
+        ground = Ground()
+        for name in ("node-1", "node-2", "node-3"):
+            labelled = node(name)
+            labelled["metadata"]["labels"] = {"kubernetes.io/hostname": name}
+            ground.put("nodes", labelled)
+        ground.put("pods", follower)
+        ground.put("pods", leader)
+        await asyncio.sleep(1)
+        assert ground.node_of("follower") == ground.node_of("leader") is not None
+
+    simulate(main)
+
+
 def test_priority_then_age(simulate: Simulate) -> None:
     async def main() -> None:
         ground = Ground()

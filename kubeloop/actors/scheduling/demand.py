@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.actors.scheduling.constraints import PodTerm, Spread, spreads_of, terms_of
 from kubeloop.api import quantities
 from kubeloop.api.selectors import Requirement
 
@@ -19,6 +20,14 @@ from kubeloop.api.selectors import Requirement
 DEFAULT_MILLI_CPU: Final = 100
 DEFAULT_MEMORY: Final = 200 * 1024 * 1024
 
+# Labels that tell the pods of one controller apart; without them its pods are equal.
+IDENTITY_LABELS: Final = frozenset(
+    {
+        "apps.kubernetes.io/pod-index",
+        "batch.kubernetes.io/job-completion-index",
+        "statefulset.kubernetes.io/pod-name",
+    }
+)
 KNOWN_MAX: Final = 1024  # Distinct templates whose demands are remembered.
 _OPERATORS: Final = {
     "In": "in",
@@ -85,11 +94,14 @@ class Demand:
     selector:    spec.nodeSelector;  required: one of these terms must match, None: no such rule.
     names:       the only nodes the required terms allow by name, None if they allow others.
     owner:       uid of the controller it belongs to, "" for none.
+    labels:      the pod's, without those that tell the pods of one controller apart.
+    terms, spreads: what it asks about other pods.
     signature:   equal for equal demands.
     """
 
     signature: bytes
     namespace: str
+    labels: Mapping[str, str]
     requests: Resources
     scored: tuple[int, int]
     best_effort: bool
@@ -102,6 +114,8 @@ class Demand:
     ports: tuple[Port, ...]
     images: tuple[str, ...]
     owner: str
+    terms: tuple[PodTerm, ...]
+    spreads: tuple[Spread, ...]
 
 
 class Demands:
@@ -139,7 +153,8 @@ def signature_of(pod: Mapping[str, Any]) -> bytes:
         )
     ]
     namespace = pod["metadata"].get("namespace", "")
-    signature: bytes = msgpack.packb([namespace, owner_of(pod), containers, rest])
+    labels = sorted(labels_of(pod).items())
+    signature: bytes = msgpack.packb([namespace, labels, owner_of(pod), containers, rest])
     return signature
 
 
@@ -154,6 +169,7 @@ def demand_of(pod: Mapping[str, Any], signature: bytes = b"") -> Demand:
     return Demand(
         signature=signature or signature_of(pod),
         namespace=pod["metadata"].get("namespace", ""),
+        labels=labels_of(pod),
         requests=requests,
         scored=_scored(spec),
         best_effort=not (requests.get("cpu") or requests.get("memory")),
@@ -172,7 +188,15 @@ def demand_of(pod: Mapping[str, Any], signature: bytes = b"") -> Demand:
         ports=_ports(spec),
         images=tuple(normal_image(c.get("image") or "") for c in containers),
         owner=owner_of(pod),
+        terms=terms_of(pod),
+        spreads=spreads_of(pod),
     )
+
+
+def labels_of(pod: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of a pod that its siblings share."""
+    labels = pod["metadata"].get("labels") or {}
+    return {key: value for key, value in labels.items() if key not in IDENTITY_LABELS}
 
 
 def owner_of(pod: Mapping[str, Any]) -> str:

@@ -9,14 +9,15 @@ when a pod is placed. The result is exactly that of scoring every node anew; a t
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from kubeloop.actors.scheduling import scores
+from kubeloop.actors.scheduling import scores, topology
 from kubeloop.actors.scheduling.demand import Demand
 from kubeloop.actors.scheduling.filters import Failure, first_failure
 from kubeloop.actors.scheduling.nodeinfo import NodeInfo, State
+from kubeloop.actors.scheduling.topology import Domains, Outlook
 
 RANKINGS_MAX: Final = 64  # Distinct demands whose rankings are kept, the latest used.
 MESSAGE_MAX: Final = 1024  # Bytes of an event's message.
@@ -47,12 +48,14 @@ class Likeness(NamedTuple):
 
     taints:     taints the pod would rather avoid;  preference: weight of matching preferences.
     siblings:   pods of the same owner on the node;  zone: the node's zone.
+    domains:    the node's values of the topology keys that matter to the pod.
     """
 
     taints: int
     preference: int
     siblings: int
     zone: str | None
+    domains: Domains = ()
 
 
 @dataclass(slots=True)
@@ -76,7 +79,10 @@ class Ranking:
 
     def __init__(self, demand: Demand, state: State, tie: Tie) -> None:
         self.demand, self.state, self.tie = demand, state, tie
-        self.failures: Counter[Failure] = Counter()
+        self.failures: Counter[Failure] = Counter()  # Of nodes, whatever is elsewhere.
+        self.keys: tuple[str, ...] = ()
+        self._eligible: dict[str, Domains] = {}
+        self._terms_version = -1
         self._entries: dict[str, Entry] = {}
         self._buckets: dict[Likeness, Bucket] = {}
         self._images: dict[str, float] = {}
@@ -88,6 +94,11 @@ class Ranking:
         """Take over what changed since the last call."""
         state = self.state
         changed: Iterable[str] | None = state.changed_since(self._position)
+        if self._terms_version != state.terms_version:
+            self._terms_version = state.terms_version
+            keys = topology.keys_of(self.demand, state)
+            if keys != self.keys:
+                self.keys, changed = keys, None
         images = self._images
         if self._image_version != state.image_version:
             self._image_version = state.image_version
@@ -96,24 +107,39 @@ class Ranking:
             self._entries.clear()
             self._buckets.clear()
             self.failures.clear()
+            self._eligible.clear()
             self._images = images
             changed = state.nodes
         self._position = state.position
         for name in dict.fromkeys(changed):
             self._look_at(name)
 
-    def best(self) -> Placement | None:
-        """Return the best node, None if none will do."""
-        buckets = {place: bucket for place, bucket in self._buckets.items() if bucket.live}
-        if not buckets:
-            return None
-        bonuses = bonus_of(self.demand, self.state, {p: b.live for p, b in buckets.items()})
+    def best(self) -> Placement | Counter[Failure]:
+        """Return the best node, or why none will do: failure → number of nodes."""
+        places = {place: bucket.live for place, bucket in self._buckets.items()}
+        outlook: Outlook | None = None
+        failures = self.failures
+        if self.keys and places:
+            outlook = self._outlook(places)
+            verdicts = {place: outlook.failure(place.domains) for place in places}
+            failures = failures.copy()
+            for place, verdict in verdicts.items():
+                if verdict is not None:
+                    failures[verdict] += places.pop(place)
+            outlook.fitting = _by_domains(places)
+        if not places:
+            return failures
+        bonuses = bonus_of(self.demand, self.state, places, outlook)
         offers = []
-        for place, bucket in buckets.items():
-            negative, tie, name, _ = self._top(bucket)
+        for place in places:
+            negative, tie, name, _ = self._top(self._buckets[place])
             offers.append((negative - bonuses[place], tie, name))
         negative, _, name = min(offers)
         return Placement(name, -negative)
+
+    def _outlook(self, places: Mapping[Likeness, int]) -> Outlook:
+        fitting = _by_domains(places)
+        return Outlook(self.demand, self.state, self.keys, self._eligible, fitting)
 
     def _look_at(self, name: str) -> None:
         """Give a node its new place, or take it out if it is gone."""
@@ -121,13 +147,15 @@ class Ranking:
         node = self.state.nodes.get(name)
         if node is None:
             return
+        if self.keys and topology.is_eligible(self.demand, node):
+            self._eligible[name] = topology.domains_of(node, self.keys)
         self._stamp += 1
         failure = first_failure(self.demand, node)
         if failure is not None:
             self.failures[failure] += 1
             self._entries[name] = Entry(self._stamp, failure)
             return
-        place = likeness_of(self.demand, node)
+        place = likeness_of(self.demand, node, self.keys)
         bucket = self._buckets.setdefault(place, Bucket())
         worth = scores.of_node(self.demand, node, self._images)
         heapq.heappush(bucket.heap, (-worth, self.tie(), name, self._stamp))
@@ -138,6 +166,7 @@ class Ranking:
             heapq.heapify(bucket.heap)
 
     def _leave(self, name: str) -> None:
+        self._eligible.pop(name, None)
         entry = self._entries.pop(name, None)
         if entry is None:
             return
@@ -173,13 +202,18 @@ class Placer:
 
     def schedule(self, demand: Demand) -> Placement | Unschedulable:
         """Return where a pod with this demand goes now; placing it is the caller's."""
-        ranking = self._ranking(demand)
-        return ranking.best() or Unschedulable(
-            message_of(len(self.state.nodes), ranking.failures.items())
-        )
+        best = self._ranking(demand).best()
+        if isinstance(best, Placement):
+            return best
+        return Unschedulable(message_of(len(self.state.nodes), best.items()))
 
     def may_fit(self, demand: Demand, nodes: Iterable[str]) -> bool:
-        """Tell whether one of `nodes` will do now: those that changed since none would."""
+        """Tell whether one of `nodes` will do now: those that changed since none would.
+
+        If pods elsewhere matter, a change may make any node do.
+        """
+        if demand.terms or demand.spreads or topology.concerning(demand, self.state):
+            return isinstance(self._ranking(demand).best(), Placement)
         known = self.state.nodes
         return any(first_failure(demand, known[n]) is None for n in nodes if n in known)
 
@@ -199,34 +233,55 @@ def schedule(demand: Demand, state: State, tie: Tie) -> Placement | Unschedulabl
     return Placer(state, tie).schedule(demand)
 
 
-def likeness_of(demand: Demand, node: NodeInfo) -> Likeness:
+def likeness_of(demand: Demand, node: NodeInfo, keys: tuple[str, ...] = ()) -> Likeness:
     """Return the bucket of a node that will do."""
+    spread = demand.owner and not demand.spreads
     return Likeness(
         scores.untolerated(demand, node) if node.taints else 0,
         scores.preference(demand, node) if demand.preferred else 0,
-        node.owners.get(demand.owner, 0) if demand.owner else 0,
-        node.zone if demand.owner else None,
+        node.owners.get(demand.owner, 0) if spread else 0,
+        node.zone if spread else None,
+        topology.domains_of(node, keys) if keys else (),
     )
 
 
-def bonus_of(demand: Demand, state: State, buckets: dict[Likeness, int]) -> dict[Likeness, int]:
-    """Return bucket → the weighted scores that compare nodes; `buckets` → number of its nodes."""
-    taints = max(place.taints for place in buckets)
-    preference = max(place.preference for place in buckets)
-    crowded = _crowdedness(demand, state, buckets) if demand.owner else {}
-    return {
+def bonus_of(
+    demand: Demand, state: State, places: Mapping[Likeness, int], outlook: Outlook | None = None
+) -> dict[Likeness, int]:
+    """Return bucket → the weighted scores that compare nodes; places: bucket → its nodes."""
+    taints = max(place.taints for place in places)
+    preference = max(place.preference for place in places)
+    bonuses = {
         place: scores.WEIGHT_TAINTS * scores.normalised(place.taints, taints, reverse=True)
         + scores.WEIGHT_AFFINITY * scores.normalised(place.preference, preference)
-        + (
-            scores.WEIGHT_SPREADING * scores.least_crowded(crowded[place], crowded.values())
-            if crowded
-            else 0
-        )
-        for place in buckets
+        for place in places
     }
+    crowded: Mapping[Likeness, int | None] = {}
+    if outlook is not None and outlook.has_soft_spreads:
+        crowded = {place: outlook.crowdedness(place.domains) for place in places}
+    elif demand.owner and not demand.spreads:
+        crowded = _crowdedness(demand, state, places)
+    values = [value for value in crowded.values() if value is not None]
+    for place, value in crowded.items():
+        if value is not None:
+            bonuses[place] += scores.WEIGHT_SPREADING * scores.least_crowded(value, values)
+    if outlook is not None:
+        liking = {place: outlook.liking(place.domains) for place in places}
+        for place, share in scores.between(liking).items():
+            bonuses[place] += scores.WEIGHT_INTERPOD * share
+    return bonuses
 
 
-def _crowdedness(demand: Demand, state: State, buckets: dict[Likeness, int]) -> dict[Likeness, int]:
+def _by_domains(places: Mapping[Likeness, int]) -> Counter[Domains]:
+    counts: Counter[Domains] = Counter()
+    for place, nodes in places.items():
+        counts[place.domains] += nodes
+    return counts
+
+
+def _crowdedness(
+    demand: Demand, state: State, buckets: Mapping[Likeness, int]
+) -> dict[Likeness, int]:
     """Return how crowded nodes and zones are with the owner's pods."""
     nodes = sum(buckets.values())
     zones = len({place.zone for place in buckets} - {None})

@@ -5,23 +5,53 @@ Every change is noted in a log of node names, so whoever keeps something compute
 not grow with the number of pods.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubeloop.actors.scheduling.constraints import Crowd, PodTerm, Spread
 from kubeloop.actors.scheduling.demand import Demand, Port, Taint, amounts, normal_image
 
+TALLIES_MAX: Final = 256  # Distinct crowds counted, the latest used.
 ZONE: Final = "topology.kubernetes.io/zone"
 
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """A pod on a node, or on its way to one. key: "namespace/name"."""
+    """A pod on a node, or on its way to one.
+
+    key: "namespace/name";  labels: all of them;  ending: it is being deleted.
+    """
 
     key: str
     uid: str
     demand: Demand
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ending: bool = False
+
+    def same(self, other: "PodInfo") -> bool:
+        """Tell whether it counts the same everywhere."""
+        return (self.demand.signature, self.labels, self.ending) == (
+            other.demand.signature,
+            other.labels,
+            other.ending,
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many pods on each node are in all of some crowds; `living`: those being deleted not."""
+
+    crowds: tuple[Crowd, ...]
+    living: bool
+    by_node: Counter[str] = field(default_factory=Counter)
+
+    def has(self, pod: PodInfo) -> bool:
+        """Tell whether `pod` is counted."""
+        if self.living and pod.ending:
+            return False
+        return all(crowd.has(pod.demand.namespace, pod.labels) for crowd in self.crowds)
 
 
 @dataclass(slots=True)
@@ -82,6 +112,9 @@ class State:
         self.placed: dict[str, tuple[PodInfo, str]] = {}  # Pod key → pod, node name.
         self.zones: dict[str, Counter[str]] = defaultdict(Counter)  # Owner → zone → its pods there.
         self.having: dict[str, set[str]] = defaultdict(set)  # Image → nodes that have it.
+        self.terms: dict[PodTerm, Counter[str]] = {}  # Of placed pods → node → pods that have it.
+        self.terms_version = 0  # Grows when a term comes or goes.
+        self._tallies: OrderedDict[tuple[tuple[Crowd, ...], bool], Tally] = OrderedDict()
         self.image_version = 0  # Grows when nodes' images or the number of nodes change.
         self.log: list[str] = []  # Names of changed nodes, oldest first.
         self.log_base = 0  # How many older entries were dropped.
@@ -138,7 +171,7 @@ class State:
         """Count `pod` on `node` (and nowhere else); tell whether anything changed."""
         current = self.placed.get(pod.key)
         if current is not None:
-            if current[1] == node and current[0].demand.signature == pod.demand.signature:
+            if current[1] == node and current[0].same(pod):
                 self.placed[pod.key] = (pod, node)
                 self._infos[node].pods[pod.key] = pod
                 return False
@@ -157,9 +190,31 @@ class State:
         self._drop_if_empty(self._infos[node])
         return True
 
+    def tally(self, rules: Sequence[PodTerm | Spread]) -> Counter[str]:
+        """Return node → how many of its pods are in the crowds of all `rules`.
+
+        Counted once, then kept up to date. Pods that are being deleted count for affinity only.
+        """
+        key = tuple(rule.crowd for rule in rules), any(isinstance(r, Spread) for r in rules)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally(*key)
+            for pod, node in self.placed.values():
+                if tally.has(pod):
+                    tally.by_node[node] += 1
+            if len(self._tallies) > TALLIES_MAX:
+                self._tallies.popitem(last=False)
+        self._tallies.move_to_end(key)
+        return tally.by_node
+
     def _count_pod(self, pod: PodInfo, node: str, sign: int) -> None:
         info = self._info(node)
         info.add(pod, sign)
+        for tally in self._tallies.values():
+            if tally.has(pod):
+                _count(tally.by_node, node, sign)
+        for term in pod.demand.terms:
+            self._count_term(term, node, sign)
         owner, zone = pod.demand.owner, info.zone
         if owner and zone is not None:
             _count(self.zones[owner], zone, sign)
@@ -167,6 +222,15 @@ class State:
                 del self.zones[owner]
         if info.known:
             self._note(node)
+
+    def _count_term(self, term: PodTerm, node: str, sign: int) -> None:
+        if term not in self.terms:
+            self.terms[term] = Counter()
+            self.terms_version += 1
+        _count(self.terms[term], node, sign)
+        if not self.terms[term]:
+            del self.terms[term]
+            self.terms_version += 1
 
     def _move_zone(self, info: NodeInfo, zone: str | None) -> None:
         for owner, count in info.owners.items():

@@ -5,12 +5,14 @@ that would do: for them a node has a raw count here, and `framework` brings the 
 """
 
 import math
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
 
 from kubeloop.actors.scheduling.demand import Demand
 from kubeloop.actors.scheduling.filters import tolerated
 from kubeloop.actors.scheduling.nodeinfo import NodeInfo, State
+
+T = TypeVar("T")
 
 SCORE_MAX: Final = 100
 WEIGHT_TAINTS: Final = 3
@@ -109,6 +111,15 @@ def normalised(raw: int, most: int, *, reverse: bool = False) -> int:
 def spread(count: int, skew_max: int, domains: int) -> float:
     """Return how crowded a domain of a topology is, of `domains`: the more, the worse."""
     return count * math.log(domains + 2) + (skew_max - 1)
+
+
+def between(values: Mapping[T, int]) -> dict[T, int]:
+    """Bring values to 0…100 between the least and the greatest; all 0 if they are equal."""
+    least = min(values.values(), default=0)
+    span = max(values.values(), default=0) - least
+    return {
+        key: SCORE_MAX * (value - least) // span if span else 0 for key, value in values.items()
+    }
 
 
 def least_crowded(crowded: int, all_crowded: Iterable[int]) -> int:
