@@ -16,6 +16,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class ProcessRuntime:
     async def start(self) -> Abilities:
         """Make ready: what the first pod would otherwise wait for. Raises: OSError."""
         async with self._starting:
+            if self._closed:
+                raise OSError(errno.ESHUTDOWN, "the runtime of this node is closed")
             if self._lock_file < 0:
                 self._take_state()
             if self._zygote is None or not self._zygote.alive:
@@ -183,14 +186,16 @@ class ProcessRuntime:
             pod, run, command, timeout_s=timeout_s, abilities=self.abilities
         )
 
-    def logs(
+    async def logs(
         self, pod_uid: str, container: str, *, attempt: int, follow: bool = False
     ) -> AsyncIterator[tuple[float, bytes]]:
         pod = self._pods.get(pod_uid)
         run = pod.find(container, attempt) if pod is not None else None
         if run is None:
             raise RuntimeFailure("NotFound", f"container {container} has no run {attempt}")
-        return run.log.read(follow=follow)
+        async with aclosing(run.log.read(follow=follow)) as lines:
+            async for line in lines:
+                yield line
 
     # Images.
 
@@ -205,7 +210,7 @@ class ProcessRuntime:
     async def remove_image(self, digest: str) -> None:
         for pod in self._pods.values():
             for run in pod.all_runs():
-                if run.running and run.image_digest == digest:
+                if run.running and run.image.record.digest == digest:
                     why = f"image {digest} is used by container {run.spec.name} of {pod.spec.name}"
                     raise RuntimeFailure("ImageInUse", why)
         self._images.remove(digest)
@@ -268,7 +273,9 @@ class ProcessRuntime:
         """Start a pod's init. Raises: RuntimeFailure."""
         try:
             abilities = await self.start()
-            assert self._zygote is not None
+            zygote = self._zygote
+            if zygote is None:
+                raise OSError(errno.ESHUTDOWN, "the runtime of this node is closed")
             ip = spec.ip if abilities.namespaces else launch.plain_ip(spec.ip)
             order = {
                 "namespaces": abilities.namespaces,
@@ -278,9 +285,7 @@ class ProcessRuntime:
             }
             pod.directory.mkdir(mode=0o700, exist_ok=True)
             pod.key = str(next(self._keys))
-            pod.channel = await self._zygote.spawn(
-                pod.key, order, on_event=pod.event, on_close=pod.gone
-            )
+            pod.channel = await zygote.spawn(pod.key, order, on_event=pod.event, on_close=pod.gone)
         except OSError as error:
             why = f"failed to create pod sandbox: {error.strerror or error}"
             raise RuntimeFailure("CreatePodSandboxError", why) from error

@@ -46,14 +46,15 @@ class Containers:
         argv = launch.arguments(spec, image.config)
         run = self._begin(pod, spec, image)
         try:
-            order = await asyncio.to_thread(self._prepare, pod, run, image, abilities)
+            order = await asyncio.to_thread(self._prepare, pod, run, abilities)
             order["argv"] = _rooted(argv, order["env"])
             with _terminal(run) if spec.tty else _pipes(run) as files:
                 await channel.ask({"op": "start", "key": run.key, **order}, files)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # The latter: a NUL in a path.
             self._forget(pod, run)
             await asyncio.to_thread(remove_tree, run.directory)
-            why = f"unable to start container process: {error.strerror or error}"
+            told = error.strerror if isinstance(error, OSError) else ""
+            why = f"unable to start container process: {told or error}"
             message = f'failed to start container "{spec.name}": {why}'
             raise RuntimeFailure("RunContainerError", message) from error
         except asyncio.CancelledError:
@@ -93,9 +94,7 @@ class Containers:
             raise RuntimeFailure("ExecError", "no command is given")
         self._commands += 1
         key = f"exec-{self._commands}"
-        image = self.images.find(run.spec.image)
-        assert image is not None or run.image_digest, "a running container has an image"
-        order = {**self._surroundings(pod, run, image, abilities), "tty": False}
+        order = {**self._surroundings(pod, run, abilities), "tty": False}
         order["argv"] = _rooted(command, order["env"])
         reading, writing = os.pipe()
         output = _Collected(reading)
@@ -136,7 +135,7 @@ class Containers:
         except OSError as error:
             raise RuntimeFailure("CreateContainerError", str(error)) from error
         key = f"{spec.name}/{spec.attempt}"
-        run = Run(spec, key, directory, image.record.digest, log, self.wall())
+        run = Run(spec, key, directory, image, log, self.wall())
         pod.runs.setdefault(spec.name, []).append(run)
         return run
 
@@ -145,15 +144,14 @@ class Containers:
         run.discard()
         pod.runs[run.spec.name].remove(run)
 
-    def _prepare(
-        self, pod: Pod, run: Run, image: NodeImage, abilities: Abilities
-    ) -> dict[str, Any]:
+    def _prepare(self, pod: Pod, run: Run, abilities: Abilities) -> dict[str, Any]:
         """Lay out the container's directory; return the order for the init. Raises: OSError."""
         order: dict[str, Any] = {
-            **self._surroundings(pod, run, image, abilities),
+            **self._surroundings(pod, run, abilities),
             "tty": run.spec.tty,
             "root": {},
         }
+        image = run.image
         run.termination_log.touch(mode=0o666)
         volumes = list(_volumes(pod, run))
         root = run.directory / "root"
@@ -174,12 +172,9 @@ class Containers:
         )  # fmt: skip
         return order
 
-    def _surroundings(
-        self, pod: Pod, run: Run, image: NodeImage | None, abilities: Abilities
-    ) -> dict[str, Any]:
-        config = image.config if image is not None else launch.ImageConfig()
-        env = launch.environment(run.spec, config, pod.spec.hostname)
-        cwd = launch.working_directory(run.spec, config)
+    def _surroundings(self, pod: Pod, run: Run, abilities: Abilities) -> dict[str, Any]:
+        env = launch.environment(run.spec, run.image.config, pod.spec.hostname)
+        cwd = launch.working_directory(run.spec, run.image.config)
         if not abilities.namespaces:
             root = run.directory / "root"
             env["KUBELOOP_ROOTFS"] = str(root)

@@ -13,7 +13,6 @@ from kubeloop.actors.images.names import full_name, repository
 from kubeloop.actors.runtimes.process_launch import ImageConfig
 from kubeloop.actors.runtimes.process_layers import (
     UNPACKED_BYTES_MAX,
-    LayerError,
     remove_tree,
     unpack,
 )
@@ -124,7 +123,7 @@ class NodeImages:
                 fetched = await self.source.fetch(name)
                 if fetched.digest not in self._images:
                     await self._unpack(fetched)
-            except (OSError, LayerError) as error:
+            except (OSError, ValueError) as error:  # The latter: an image that is none.
                 why = f'failed to pull and unpack image "{name}": {error}'
                 raise RuntimeFailure("ErrImagePull", why) from error
             return self._name(fetched, name)

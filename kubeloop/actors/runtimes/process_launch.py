@@ -36,17 +36,27 @@ class ImageConfig:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "ImageConfig":
         """Return what an OCI image configuration says. Raises: ValueError."""
-        config = document.get("config") or {}
-        if not isinstance(config, Mapping):
-            raise ValueError("the image's configuration is not an object")
-        pairs = [str(line).partition("=") for line in config.get("Env") or ()]
+        config: Any = document.get("config") or {}
+        labels: Any = {}
+        if isinstance(config, dict):
+            labels = config.get("Labels") or {}
+        if not isinstance(config, dict) or not isinstance(labels, dict):
+            raise ValueError("the image's configuration is no object")
+        pairs = [line.partition("=") for line in _strings(config, "Env")]
         return cls(
-            entrypoint=tuple(map(str, config.get("Entrypoint") or ())),
-            command=tuple(map(str, config.get("Cmd") or ())),
+            entrypoint=_strings(config, "Entrypoint"),
+            command=_strings(config, "Cmd"),
             environment=tuple((name, value) for name, _, value in pairs),
             working_dir=str(config.get("WorkingDir") or "/"),
-            borrows_host=(config.get("Labels") or {}).get(HOST_LABEL) == "host",
+            borrows_host=labels.get(HOST_LABEL) == "host",
         )
+
+
+def _strings(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = config.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"the image's {key} is no list of strings")
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,8 @@ def environment(spec: ContainerSpec, image: ImageConfig, hostname: str) -> dict[
 
 def working_directory(spec: ContainerSpec, image: ImageConfig) -> str:
     """Return the absolute path to start in."""
-    return posixpath.join("/", spec.working_dir or image.working_dir or "/")
+    path = posixpath.join("/", spec.working_dir or image.working_dir)
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def etc_files(hostname: str, ip: str) -> dict[str, str]:

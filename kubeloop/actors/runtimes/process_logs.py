@@ -9,7 +9,7 @@ of the limit. So at least half of the limit is always there, and never more than
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -62,7 +62,7 @@ class Log:
         self._file.close()
         self._wake()
 
-    async def read(self, *, follow: bool) -> AsyncIterator[tuple[float, bytes]]:
+    async def read(self, *, follow: bool) -> AsyncGenerator[tuple[float, bytes], None]:
         """Yield (unix time, line with its newline); with `follow` until the run ends."""
         generation = max(0, self.generation - 1)
         changed = asyncio.Event()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kubeloop.actors.runtimes.process_channel import Channel
+from kubeloop.actors.runtimes.process_images import NodeImage
 from kubeloop.actors.runtimes.process_logs import Log, Output
 from kubeloop.actors.runtimes.protocol import (
     ContainerRecord,
@@ -30,7 +31,7 @@ class Run:
     spec: ContainerSpec
     key: str
     directory: Path
-    image_digest: str
+    image: NodeImage
     log: Log
     started_s: float
     outputs: list[Output] = field(default_factory=list)

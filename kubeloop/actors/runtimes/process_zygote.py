@@ -140,6 +140,7 @@ class Zygote:
             gone.set()
         self._gone.clear()
         if not self._ending:
+            self._process.kill()  # Should it be that only our connection broke.
             code = self._process.wait()
             logger.error("the zygote of the process runtime ended with status %d", code)
             self.on_lost()

@@ -170,8 +170,8 @@ async def test_logs_follow_to_the_end_and_keep_runs_apart(node: Ground) -> None:
     await node.run("pod", "echo", "again", attempt=1)
     assert await node.output("pod", attempt=1) == "again\n"
     await node.runtime.remove_container("pod", "c", 0)
-    with pytest.raises(RuntimeFailure):
-        node.runtime.logs("pod", "c", attempt=0)
+    with pytest.raises(RuntimeFailure, match="has no run 0"):
+        await node.output("pod")
 
 
 async def test_a_terminal_is_one(node: Ground) -> None:
@@ -208,6 +208,8 @@ async def test_exec_runs_beside_the_process(node: Ground) -> None:
             "cannot mount a volume at /usr/nowhere",
         ),
         (("true",), {"files": {"/x": {"../a": b""}}}, "outside of it"),
+        (("true", "\0"), {}, "embedded null byte"),
+        (("true",), {"files": {"/x": {"\0": b""}}}, "embedded null byte"),
     ],
 )
 async def test_what_cannot_start_says_why(

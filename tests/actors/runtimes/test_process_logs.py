@@ -77,6 +77,6 @@ async def test_a_follower_that_leaves_leaves_nothing(tmp_path: Path) -> None:
     log.write("stdout", b"one\n")
     lines = log.read(follow=True)
     assert await anext(lines) == (0.0, b"one\n")
-    await lines.aclose()  # type: ignore[attr-defined]
+    await lines.aclose()
     assert not log._waiting
     log.end()

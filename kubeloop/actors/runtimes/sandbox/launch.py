@@ -137,6 +137,8 @@ def _exec(order: Order, *, isolated: bool) -> NoReturn:
         if error.errno == errno.ENOENT:
             told += " (its interpreter or loader is not in the image)"
         raise OSError(error.errno, told) from None
+    except ValueError as error:  # A NUL in an argument or a variable.
+        raise OSError(errno.EINVAL, f"exec {program}: {error}") from None
 
 
 def find(name: str, path: str) -> str:
