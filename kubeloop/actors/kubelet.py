@@ -131,8 +131,7 @@ class Kubelet(AsyncActor):
             case Outcome():
                 self._answered(message, now)
             case Note():
-                if self._ready:  # Notes from before a crash are in what the runtime tells.
-                    self._noted(message, now)
+                self._noted(message, now)
             case Listing():
                 self._listed = {}
                 self._uids.clear()

@@ -9,9 +9,11 @@ import msgpack
 import pytest
 from kubelet_ground import Ground, Object, pod
 
-from kubeloop.actors.messages import Request
+from kubeloop.actors.messages import API_SERVER, Request
 from kubeloop.actors.runtimes.protocol import ContainerSpec, ImageRecord
 from kubeloop.actors.runtimes.scripts import Script
+from kubeloop.store.facts import Cause, key_of
+from kubeloop.store.store import Write
 
 FAILING = Script(fails=(1,) * 20)
 
@@ -732,3 +734,32 @@ def test_a_machine_that_was_switched_off_starts_its_pods_over(on_ground: Any) ->
         assert terminated["reason"] == "ContainerStatusUnknown"
 
     on_ground(scenario, {"once": Script(run_s=0.5)})
+
+
+def test_a_crash_does_not_lengthen_the_grace(on_ground: Any) -> None:
+    async def scenario(ground: Ground) -> None:
+        await ground.create(pod(terminationGracePeriodSeconds=20))
+        await ground.until(ground.ready)
+        began = ground.world.now()
+        await ground.delete("p")
+        await asyncio.sleep(15)
+        ground.crash()
+        await ground.until(ground.gone)
+        assert ground.world.now() - began < 21.5
+
+    on_ground(scenario, {"i": Script(term_s=None)})
+
+
+def test_a_pod_that_vanished_between_two_lists_is_ended(on_ground: Any) -> None:
+    async def scenario(ground: Ground) -> None:
+        await ground.create(pod())
+        await ground.create(pod("q"))
+        await ground.until(lambda: ground.ready() and ground.ready("q"))
+        ground.supervisor.crash(API_SERVER, RuntimeError("crashed by the test"))
+        cause = Cause("test", 0, "test")
+        ground.store.commit([Write(key_of("pods", "default", "p"), None)], cause)
+        ground.store.flush(lambda _: None)
+        await ground.until(lambda: len(ground.runtime.sandboxes()) == 1)
+        assert ground.ready("q") and ground.container("q")["restartCount"] == 0
+
+    on_ground(scenario)

@@ -342,7 +342,7 @@ def exited(pod: Pod, name: str, exit: Exit, now: float) -> None:
     container.stage, container.over_at = "idle", now
     container.ready = container.started = False
     container.probes, container.waiting, container.early = {}, ("", ""), None
-    container.halt_s, container.stop_by = None, NEVER
+    container.stop_by = NEVER
 
 
 def probed(
@@ -361,7 +361,7 @@ def probed(
         told = f"{TITLES[kind]} probe failed: {message}"
         actions.append(Tell("Warning", "Unhealthy", told, name))
     if kind == "startup" and probe.verdict:
-        _started_up(container, now)
+        container.started = True
     elif reached and not ok and kind != "readiness" and _may_halt(pod, container):
         told = f"Container {name} failed {kind} probe, will be restarted"
         actions.append(Tell("Normal", "Killing", told, name))
@@ -381,11 +381,3 @@ def halt(pod: Pod, name: str) -> None:
 
 def _may_halt(pod: Pod, container: Container) -> bool:
     return container.halt_s is None and not pod.ending
-
-
-def _started_up(container: Container, now: float) -> None:
-    """Let the other probes begin, their delays counted from the start of the container."""
-    container.started = True
-    for probe in container.probes.values():
-        if probe.kind != "startup":
-            probe.next_at = max(probe.next_at, now)

@@ -88,6 +88,19 @@ def test_a_failure_backs_off_for_the_pod_that_met_it_alone() -> None:
     assert pulls.want(A, "i:1", "IfNotPresent", 13) == Wait(begin=True)
 
 
+def test_a_success_ends_the_back_off() -> None:
+    pulls = Pulls()
+    for at in (0, 20, 60):
+        pulls.want(A, "i:1", "Always", at)
+        pulls.failed("i:1", "ErrImagePull", "no route", at)
+    pulls.want(A, "i:1", "Always", 200)
+    pulls.pulled("i:1", RECORD, 200)
+    pulls.want(A, "i:1", "Always", 201)
+    pulls.failed("i:1", "ErrImagePull", "no route", 201)
+    refused = pulls.want(A, "i:1", "Always", 202)
+    assert isinstance(refused, Refused) and refused.retry_at == 211
+
+
 def test_what_the_runtime_lost_is_pulled_again() -> None:
     pulls = Pulls()
     pulls.learn([RECORD], 0)

@@ -161,6 +161,20 @@ def test_a_container_that_is_being_started_is_stopped_once_it_runs() -> None:
     assert life.advance(pod, 0, 1000.0)[-1] == Stop("c", 0, 5.0)
 
 
+def test_sidecars_end_one_by_one_the_last_first() -> None:
+    sidecars = [{"name": name, "image": "i", "restartPolicy": "Always"} for name in "st"]
+    pod = new(initContainers=sidecars)
+    running(pod, "s", "t", "c")
+    deleted(pod, 5)
+    order = []
+    for _ in range(3):
+        (stop,) = [a for a in life.advance(pod, 0, 1000.0) if isinstance(a, Stop)]
+        order.append(stop.container)
+        over(pod, stop.container, 0)
+    assert order == ["c", "t", "s"]
+    assert life.advance(pod, 0, 1000.0) == [RemoveSandbox()]
+
+
 def test_liveness_and_startup_probes_rest_while_a_pod_ends() -> None:
     probes = {f"{kind}Probe": HTTP for kind in ("liveness", "readiness")}
     pod = new({"name": "c", "image": "i", **probes})
