@@ -58,10 +58,8 @@ class ApiServer(AsyncActor):
     ) -> None:
         super().__init__(scene, name)
         self.store, self.subscriptions = store, subscriptions
-        world = scene.world
-        self.core = Core(
-            store, wall=world.wall, bits=world.rng.getrandbits, settings=settings or Settings()
-        )
+        self.settings = settings or Settings()
+        self.core = self._fresh_core()
         self._cursors: dict[str, Cursor] = {}
         self._awake: dict[str, None] = {}
         self._sweep_at = self.world.now() + EVENT_SWEEP_S
@@ -92,6 +90,8 @@ class ApiServer(AsyncActor):
 
     def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:
         """Give the answers of a turn, now that what they tell of is durable or has failed."""
+        if error is not None:
+            self.core = self._fresh_core()  # What it knew of may have been taken back.
         for answer in answers:
             outcome = answer.outcome
             if error is not None:
@@ -105,6 +105,10 @@ class ApiServer(AsyncActor):
                     inbox.put_answer(outcome.encode())
         if not self.actor_stopped.is_set():
             self._pump()
+
+    def _fresh_core(self) -> Core:
+        world = self.world
+        return Core(self.store, wall=world.wall, bits=world.rng.getrandbits, settings=self.settings)
 
     def _sweep(self) -> None:
         if self.world.now() >= self._sweep_at:

@@ -1,0 +1,126 @@
+"""The seam to the file system: what the log needs of a disk, and the real one.
+
+Under simulation `sim.disk.MemoryDisk` takes its place: it tears, loses and corrupts what was not
+synced. All errors are OSError.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class File(Protocol):
+    """A file that is appended to."""
+
+    def append(self, data: bytes) -> None:
+        """Write at the end; what was written before an error stays, unsynced."""
+
+    def sync(self) -> None:
+        """Return when all that was appended survives a loss of power."""
+
+    def truncate(self, size: int) -> None:
+        """Cut the file."""
+
+    def close(self) -> None:
+        """Close it; syncs nothing."""
+
+
+class Lock(Protocol):
+    """A held lock."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+class Disk(Protocol):
+    """A file system. Paths are absolute."""
+
+    def open(self, path: str) -> File:
+        """Open a file for appending; it is made if there is none."""
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names in a directory, sorted."""
+
+    def rename(self, path: str, to: str) -> None:
+        """Rename a file over another, at once."""
+
+    def remove(self, path: str) -> None:
+        """Delete a file."""
+
+    def sync_directory(self, directory: str) -> None:
+        """Return when new, renamed and removed names survive a loss of power."""
+
+    def lock(self, path: str) -> Lock:
+        """Hold the lock file at `path`. Raises: BlockingIOError that names who holds it."""
+
+
+class RealDisk:
+    """The disk of this machine."""
+
+    def open(self, path: str) -> "RealFile":
+        return RealFile(path)
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def names(self, directory: str) -> list[str]:
+        return sorted(os.listdir(directory))
+
+    def rename(self, path: str, to: str) -> None:
+        os.replace(path, to)
+
+    def remove(self, path: str) -> None:
+        os.remove(path)
+
+    def sync_directory(self, directory: str) -> None:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def lock(self, path: str) -> "RealLock":
+        return RealLock(path)
+
+
+class RealFile:
+    """A file opened for appending."""
+
+    def __init__(self, path: str) -> None:
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def append(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._handle, left) :]
+
+    def sync(self) -> None:
+        os.fdatasync(self._handle)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._handle, size)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class RealLock:
+    """A lock the kernel gives back by itself when its holder dies."""
+
+    def __init__(self, path: str) -> None:
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._handle, 32, 0).decode().strip() or "another process"
+            os.close(self._handle)
+            raise BlockingIOError(error.errno, f"{path} is held by process {holder}") from None
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._handle)

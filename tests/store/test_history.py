@@ -1,0 +1,210 @@
+"""The contract of the store: a list, plus the facts since that list, equals a list now.
+
+Watchers lag arbitrarily far behind a history that forgets; none may ever be wrong.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+
+from kubeloop.api.errors import Expired
+from kubeloop.store.facts import NO_CAUSE, Fact, key_of, prefix_of
+from kubeloop.store.history import CompareFailed, History, Write
+from kubeloop.store.store import Store
+from kubeloop.store.watch import Cursor
+
+NAMESPACES = ("a", "b")
+NAMES = ("x", "y", "z")
+NODES = ("", "n1", "n2")
+keys = st.tuples(st.sampled_from(NAMESPACES), st.sampled_from(NAMES))
+
+
+def pod(node: str, number: int) -> bytes:
+    spec = {"nodeName": node} if node else {}
+    packed: bytes = msgpack.packb({"spec": spec, "n": number})
+    return packed
+
+
+@dataclass
+class Watcher:
+    """A client: what it asked for, what it believes, and its cursor."""
+
+    cursor: Cursor
+    namespace: str
+    name: str
+    node: str
+    view: dict[str, bytes]
+    woken: int = 0
+    revisions: list[int] = field(default_factory=list)
+
+    def wants(self, key: str, value: bytes) -> bool:
+        _, _, _, namespace, name = key.split("/")
+        if self.node:
+            return bool(msgpack.unpackb(value)["spec"].get("nodeName") == self.node)
+        return self.namespace in ("", namespace) and self.name in ("", name)
+
+
+class ListThenWatch(RuleBasedStateMachine):
+    watchers = Bundle("watchers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store.memory(history_revisions=4)
+        self.model: dict[str, tuple[bytes, int]] = {}
+        self.past: dict[int, dict[str, bytes]] = {0: {}}
+        self.durable: dict[str, bytes] = {}
+        self.count = 0
+
+    @rule(key=keys, node=st.none() | st.sampled_from(NODES), other=st.none() | keys)
+    def commit(self, key: tuple[str, str], node: str | None, other: Any) -> None:
+        self.count += 1
+        writes = [Write(key_of("pods", *key), None if node is None else pod(node, self.count))]
+        if other is not None and other != key:
+            writes.append(Write(key_of("pods", *other), pod("", -self.count)))
+        revision = self.store.commit(writes, NO_CAUSE)
+        for write in writes:
+            self.model.pop(write.key, None)
+            if write.value is not None:
+                self.model[write.key] = (write.value, revision)
+        self.past[revision] = {k: v for k, (v, _) in self.model.items()}
+
+    @rule(key=keys, offset=st.integers(-1, 1))
+    def compare(self, key: tuple[str, str], offset: int) -> None:
+        name = key_of("pods", *key)
+        found = self.model.get(name, (b"", 0))[1]
+        expect = max(0, found + offset)
+        write = Write(name, pod("", self.count), expect)
+        if expect == found:
+            self.model[name] = (pod("", self.count), self.store.commit([write], NO_CAUSE))
+            self.past[self.store.revision] = {k: v for k, (v, _) in self.model.items()}
+        else:
+            with pytest.raises(CompareFailed):
+                self.store.commit([write], NO_CAUSE)
+
+    @rule()
+    def flush(self) -> None:
+        told: list[Exception | None] = []
+        self.store.flush(told.append)
+        assert told == [None]
+        self.durable = {k: v for k, (v, _) in self.model.items()}
+
+    @rule(
+        target=watchers,
+        namespace=st.sampled_from(("", *NAMESPACES)),
+        name=st.sampled_from(("", *NAMES)),
+        node=st.sampled_from(NODES),
+    )
+    def watch(self, namespace: str, name: str, node: str) -> Watcher:
+        revision = self.store.durable
+        watcher: Watcher
+
+        def wake() -> None:
+            watcher.woken += 1
+
+        cursor = self.store.hub.open(
+            resources=["pods"], revision=revision, namespace=namespace, name=name, node=node,
+            wake=wake,
+        )  # fmt: skip
+        watcher = Watcher(cursor, namespace, name, node, {})
+        page = self.store.list(prefix_of("pods"), revision=revision)
+        assert {i.key: i.value for i in page.items} == self.durable
+        watcher.view = {k: v for k, v in self.durable.items() if watcher.wants(k, v)}
+        return watcher
+
+    @rule(watcher=watchers, limit=st.integers(1, 5))
+    def catch_up(self, watcher: Watcher, limit: int) -> None:
+        woken = watcher.woken
+        try:
+            while facts := watcher.cursor.take(limit):
+                self.fold(watcher, facts)
+        except Expired:
+            return  # It was cut off, and must list again; the next `watch` does.
+        assert not watcher.cursor.behind
+        assert watcher.cursor.revision == self.store.durable
+        assert watcher.woken == woken, "taking wakes nobody"
+        assert watcher.revisions == sorted(watcher.revisions), "in order"
+        wanted = {k: v for k, v in self.durable.items() if watcher.wants(k, v)}
+        assert watcher.view == wanted
+
+    def fold(self, watcher: Watcher, facts: list[Fact]) -> None:
+        for fact in facts:
+            watcher.revisions.append(fact.revision)
+            if fact.value is None or not watcher.wants(fact.key, fact.value):
+                watcher.view.pop(fact.key, None)
+            else:
+                watcher.view[fact.key] = fact.value
+
+    @rule(back=st.integers(0, 20), start=st.sampled_from(("", "x", "y")), limit=st.integers(0, 3))
+    def look_back(self, back: int, start: str, limit: int) -> None:
+        revision = max(0, self.store.revision - back)
+        prefix = prefix_of("pods", "a")
+        start_after = prefix + start if start else ""
+        if revision < self.store.history.floor:
+            with pytest.raises(Expired):
+                self.store.list(prefix, revision=revision)
+            return
+        page = self.store.list(prefix, revision=revision, start_after=start_after, limit=limit)
+        past = self.past[revision]
+        wanted = sorted(k for k in past if k.startswith(prefix) and k > start_after)
+        shown = wanted[:limit] if limit else wanted
+        assert [(i.key, i.value) for i in page.items] == [(k, past[k]) for k in shown]
+        assert page.remaining == len(wanted) - len(shown)
+        for key in (key_of("pods", "a", name) for name in NAMES):
+            found = self.store.get(key, revision)
+            assert (found and found.value) == past.get(key)
+
+    @precondition(lambda self: self.store.revision > self.store.durable)
+    @rule()
+    def take_back(self) -> None:
+        self.store.history.rollback(self.store.durable)
+        self.store._facts.clear()
+        self.model = {
+            k: (v, found.revision)
+            for k, v in self.past[self.store.durable].items()
+            if (found := self.store.get(k))
+        }
+        assert {k: v for k, (v, _) in self.model.items()} == self.durable
+
+    @invariant()
+    def latest_is_the_model(self) -> None:
+        page = self.store.list("/registry/pods/")
+        assert {i.key: (i.value, i.revision) for i in page.items} == self.model
+
+
+TestListThenWatch = ListThenWatch.TestCase
+
+
+def test_an_idle_watcher_is_woken_once() -> None:
+    store = Store.memory()
+    woken = []
+    store.hub.open(resources=["pods"], revision=0, wake=lambda: woken.append(1))
+    for number in range(5):
+        store.commit([Write(key_of("pods", "a", "x"), pod("", number))], NO_CAUSE)
+        store.flush(lambda _: None)
+    assert woken == [1]
+
+
+def test_a_watcher_that_never_takes_is_cut_off_and_costs_no_more() -> None:
+    store = Store.memory(history_revisions=10)
+    cursor = store.hub.open(resources=["pods"], revision=0, wake=lambda: None)
+    for number in range(100):
+        store.commit([Write(key_of("pods", "a", "x"), pod("", number))], NO_CAUSE)
+        store.flush(lambda _: None)
+    assert not cursor._facts
+    with pytest.raises(Expired, match="too old resource version"):
+        cursor.take()
+    with pytest.raises(Expired):
+        store.hub.open(resources=["pods"], revision=1, wake=lambda: None)
+
+
+def test_history_forgets_in_time() -> None:
+    history = History(revisions_max=10)
+    for number in range(1000):
+        history.commit([Write(key_of("pods", "a", f"p{number % 7}"), pod("", number))], NO_CAUSE)
+        history.settled = history.revision
+        assert len(history.facts) <= 21
+    assert sum(map(len, history._versions.values())) <= 40
