@@ -7,7 +7,6 @@ does not know of is ended.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from pykka._envelope import Envelope
@@ -482,9 +481,11 @@ class Kubelet(AsyncActor):
             self._timer_at = at
             self.wake_in(at - now + LATE_S)
 
-    def _ask(self, request: Request) -> None:
-        asked = replace(request, sender=self.name, seen=self._revision, user=self._user)
-        self.send(API_SERVER, asked.encode())
+    def _ask(self, r: Request) -> None:
+        """Send a request whose outcome is to come back to this actor."""
+        call = (r.verb, r.resource, r.namespace, r.name, r.subresource, r.body, r.options)
+        signed = Request(*call, self._user, self.name, r.tag, self._revision)
+        self.send(API_SERVER, signed.encode())
 
     def _tell(self, pod: Pod, event: act.Tell) -> None:
         request = self._events.of_pod(pod, event, wall_s=self.world.wall())

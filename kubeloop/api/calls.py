@@ -5,6 +5,7 @@ on never decodes what it carries.
 """
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar
 
 import msgpack
@@ -18,8 +19,14 @@ class Message:
 
     def encode(self) -> bytes:
         """Return the msgpack array [type, field, field, …]."""
-        frame: bytes = msgpack.packb([self.TYPE, *(getattr(self, f.name) for f in fields(self))])
+        values = [getattr(self, name) for name in _field_names(type(self))]
+        frame: bytes = msgpack.packb([self.TYPE, *values])
         return frame
+
+
+@cache
+def _field_names(message: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,17 @@
 """Times as Kubernetes writes them: RFC 3339 in UTC."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def rfc3339(unix_s: float) -> str:
     """Return metav1.Time: whole seconds, "2026-11-23T05:58:18Z"."""
-    return datetime.fromtimestamp(int(unix_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second(int(unix_s))
+
+
+@lru_cache(maxsize=1024)  # Everybody writes the same few seconds over and over.
+def _second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(unix_s: float) -> str:

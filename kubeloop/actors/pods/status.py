@@ -96,20 +96,24 @@ def _conditions(pod: Pod, phase: str, old: Object, wall_s: float) -> list[dict[s
         "ContainersReady": containers_ready,
         "PodScheduled": _HOLDS,
     }
-    generation = pod.spec["metadata"].get("generation", 0)
+    generation, now = pod.spec["metadata"].get("generation", 0), rfc3339(wall_s)
     conditions = []
     for kind, (holds, reason, message) in found.items():
-        status, was = str(holds), before.get(kind, {})
-        since = was.get("lastTransitionTime") if was.get("status") == status else None
+        status, was, since = "True" if holds else "False", before.get(kind), now
+        if was is not None and was.get("status") == status:
+            since = was.get("lastTransitionTime") or now
         condition = {
             "type": kind,
             "observedGeneration": generation,
             "status": status,
             "lastProbeTime": None,
-            "lastTransitionTime": since or rfc3339(wall_s),
+            "lastTransitionTime": since,
         }
-        told = {"reason": reason, "message": message}
-        conditions.append(condition | {key: text for key, text in told.items() if text})
+        if reason:
+            condition["reason"] = reason
+        if message:
+            condition["message"] = message
+        conditions.append(condition)
     return conditions + [c for c in before.values() if c["type"] not in found]
 
 
