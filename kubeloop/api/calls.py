@@ -5,8 +5,7 @@ on never decodes what it carries.
 """
 
 from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgpack
 
@@ -19,14 +18,14 @@ class Message:
 
     def encode(self) -> bytes:
         """Return the msgpack array [type, field, field, …]."""
-        values = [getattr(self, name) for name in _field_names(type(self))]
-        frame: bytes = msgpack.packb([self.TYPE, *values])
+        names = _FIELDS.get(self.TYPE)
+        if names is None:
+            names = _FIELDS[self.TYPE] = tuple(f.name for f in fields(self))
+        frame: bytes = msgpack.packb([self.TYPE, *[getattr(self, name) for name in names]])
         return frame
 
 
-@cache
-def _field_names(message: type[Any]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(message))
+_FIELDS: Final[dict[int, tuple[str, ...]]] = {}  # Of each type, for they are asked for often.
 
 
 @dataclass(frozen=True, slots=True)
