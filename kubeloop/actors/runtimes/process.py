@@ -38,7 +38,7 @@ from kubeloop.actors.runtimes.protocol import (
 )
 from kubeloop.actors.world import World
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # So not a skeleton's either.
 
 logger = logging.getLogger("kubeloop.runtime")
 
@@ -249,7 +249,8 @@ class ProcessRuntime:
             raise OSError(error.errno, why) from error
         self._lock_file = fd
         remove_tree(self.state / "pods")
-        (self.state / "pods").mkdir(mode=0o700)
+        for name in ("pods", "mount"):
+            (self.state / name).mkdir(mode=0o700, exist_ok=True)
         self._images.load()
 
     async def _find_out(self, zygote: Zygote) -> Abilities:
@@ -283,7 +284,9 @@ class ProcessRuntime:
                 "hostname": spec.hostname,
                 "service_cidr": spec.service_cidr,
             }
-            pod.directory.mkdir(mode=0o700, exist_ok=True)
+            (pod.directory / "etc").mkdir(mode=0o700, exist_ok=True, parents=True)
+            for name, content in launch.etc_files(spec.hostname, ip).items():
+                (pod.directory / "etc" / name).write_text(content)
             pod.key = str(next(self._keys))
             pod.channel = await zygote.spawn(pod.key, order, on_event=pod.event, on_close=pod.gone)
         except OSError as error:

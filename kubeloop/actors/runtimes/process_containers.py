@@ -5,12 +5,14 @@ import os
 import pty
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from kubeloop.actors.runtimes import process_launch as launch
+from kubeloop.actors.runtimes import process_skeleton as skeleton
 from kubeloop.actors.runtimes.process_images import NodeImage, NodeImages
 from kubeloop.actors.runtimes.process_layers import remove_tree
 from kubeloop.actors.runtimes.process_logs import Log, Output
@@ -27,6 +29,7 @@ class Containers:
     def __init__(self, state: Path, images: NodeImages, wall: Callable[[], float]) -> None:
         self.state, self.images, self.wall = state, images, wall
         self._commands = 0
+        self._making = threading.Lock()
 
     async def start(self, pod: Pod, spec: ContainerSpec, abilities: Abilities) -> str:
         """Start a container; return its id. Raises: RuntimeFailure."""
@@ -161,16 +164,27 @@ class Containers:
             Path(order["cwd"]).mkdir(parents=True, exist_ok=True)
             return order
         if abilities.overlay:
-            for name in ("upper", "work", "root"):
+            for name in ("upper", "work"):
                 (run.directory / name).mkdir(mode=0o755)
         else:
             shutil.copytree(image.root, root, symlinks=True)
         order["root"] = launch.root_of(
             run.directory, base=self.state, image=image.root, overlay=abilities.overlay,
-            borrows_host=image.config.borrows_host,
-            etc=launch.etc_files(pod.spec.hostname, pod.ip), volumes=volumes,
+            borrows_host=image.config.borrows_host, etc=pod.directory / "etc", volumes=volumes,
+            skeleton=self._skeleton(host=image.config.borrows_host),
         )  # fmt: skip
         return order
+
+    def _skeleton(self, *, host: bool) -> Path:
+        """Return the lowest layer; it is made when the first container wants it."""
+        path = self.state / "pods" / f".skeleton{'-host' if host else ''}"
+        with self._making:  # Containers are prepared by several threads.
+            if not path.exists():
+                aside = path.with_suffix(".new")
+                aside.mkdir(mode=0o755)
+                skeleton.make(aside, host=host)
+                aside.rename(path)
+        return path
 
     def _surroundings(self, pod: Pod, run: Run, abilities: Abilities) -> dict[str, Any]:
         env = launch.environment(run.spec, run.image.config, pod.spec.hostname)

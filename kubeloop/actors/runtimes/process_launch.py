@@ -142,27 +142,32 @@ def root_of(
     image: Path,
     overlay: bool,
     borrows_host: bool,
-    etc: Mapping[str, str],
+    skeleton: Path | None = None,
+    etc: Path | None = None,
     volumes: Sequence[Volume],
 ) -> dict[str, Any]:
     """Return the order for `sandbox.rootfs.enter`.
 
-    directory: the container's own, with `upper`, `work` and `root` in it. base: what relative paths
-    count from, so that no odd name reaches the options of a mount.
+    directory: the container's own, with `upper` and `work` in it, or a copy of the image in `root`.
+    base: what relative paths count from, so that no odd name reaches the options of a mount; it has
+    a directory `mount`, empty, where the root is put together. skeleton: a layer below the image.
+    etc: the directory with the pod's files of /etc.
     """
     own = directory.relative_to(base)
     return {
         "base": str(base),
         "overlay": overlay,
         "image": str(image.relative_to(base)),
+        "layers": [str(layer.relative_to(base)) for layer in (image, skeleton) if layer],
         "upper": str(own / "upper"),
         "work": str(own / "work"),
-        "target": str(own / "root"),
+        "copy": str(own / "root"),
+        "place": "mount",
         "old": f".old-{os.urandom(8).hex()}",  # A name no image can have known.
         "host": host_directories() if borrows_host else {},
         "bin": BIN,
         "python": python(),
-        "etc": dict(etc),
+        "etc": str(etc or ""),
         "mounts": [
             {"source": v.source, "target": posixpath.join("/", v.target), "read_only": v.read_only}
             for v in volumes

@@ -64,7 +64,7 @@ class Zygote:
             (scratch / name).mkdir(parents=True)
         root = root_of(
             scratch, base=base, image=scratch / "image", overlay=True, borrows_host=False,
-            etc={}, volumes=(),
+            volumes=(),
         )  # fmt: skip
         try:
             answer, _ = await self._channel.ask({"op": "probe", "root": root})
@@ -119,6 +119,8 @@ class Zygote:
         """End it and all its pods; return when they are gone."""
         self._ending = True
         self._channel.close()
+        if self._process.returncode is not None:
+            return
         pidfd = os.pidfd_open(self._process.pid)
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()

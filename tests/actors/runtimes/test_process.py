@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from process_ground import Ground, answer, define, ground
 
+from kubeloop.actors.runtimes.process_zygote import Abilities, Zygote
 from kubeloop.actors.runtimes.protocol import Exited, RuntimeFailure
 
 pytestmark = pytest.mark.process
@@ -503,3 +504,23 @@ def _python_for_nobody(directory: Path) -> str | None:
         except OSError:
             continue
     return None
+
+
+async def test_where_users_may_not_mount_overlays_images_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_overlays(*_: Any) -> Abilities:
+        return Abilities(namespaces=True, overlay=False, why="No such device")
+
+    monkeypatch.setattr(Zygote, "probe", no_overlays)
+    async with ground(tmp_path) as node:
+        await node.pod("pod")
+        script = "cat hello; echo other > hello; cat hello; mount | grep -c overlay"
+        for attempt in range(2):
+            await node.run("pod", "sh", "-c", script, attempt=attempt)
+            assert await node.output("pod", attempt=attempt) == "hi\nother\n0\n"
+        build = define(tmp_path / "tool", "FROM host", "COPY tool /usr/bin/tool", tool="")
+        node.source.store.build(build, "tool:1")
+        await node.runtime.pull("tool:1")
+        with pytest.raises(RuntimeFailure, match="put them elsewhere, /app for example"):
+            await node.run("pod", "true", image="tool:1", attempt=2)

@@ -10,7 +10,6 @@ kernel does not let users mount overlays. An image built FROM host borrows from 
 """
 
 import os
-import stat
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +28,8 @@ LINKS = {
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
           "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware")  # fmt: skip
+DIRECTORIES = ("/proc", "/dev", "/sys", "/etc", "/tmp", "/root", "/var/tmp")
+ETC = ("hosts", "hostname", "resolv.conf")  # What tells a pod who it is.
 HOST_ETC = ("alternatives", "ca-certificates", "crypto-policies", "fonts", "group", "gai.conf",
             "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf",
             "os-release", "passwd", "pki/ca-trust", "pki/tls/certs", "pki/tls/cert.pem",
@@ -44,28 +45,34 @@ def enter(root: dict[str, Any]) -> None:
     """
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     os.chdir(root["base"])
+    # The place of the root is in memory and nobody else's. A directory on disk that was a mount
+    # point costs whoever deletes it a wait for the whole kernel, 30 ms for each container.
+    linux.mount("tmpfs", root["place"], "tmpfs", QUIET, "mode=700,size=64k")
+    target = root["place"] + "/root"
+    os.mkdir(target, 0o755)
     if root["overlay"]:
-        overlay([root["image"]], root["target"], upper=root["upper"], work=root["work"])
+        overlay(root["layers"], target, upper=root["upper"], work=root["work"])
     else:
-        linux.mount(root["target"], root["target"], "", linux.MS_BIND | linux.MS_REC)
+        linux.mount(root["copy"], target, "", linux.MS_BIND | linux.MS_REC)
     old = "/" + root["old"]
-    os.mkdir(root["target"] + old, 0o700)
-    linux.pivot_root(root["target"], root["target"] + old)
+    os.mkdir(target + old, 0o700)
+    linux.pivot_root(target, target + old)
     os.chdir("/")
-    for name in ("/proc", "/dev", "/sys", "/etc", "/tmp", "/root", "/var/tmp"):
+    for name in DIRECTORIES:
         os.makedirs(name, exist_ok=True)
     _mount_kernel(old)
     if root["host"]:
         _borrow(root, old)
-    for name, content in root["etc"].items():
-        _write("/etc/" + name, content)
+    for name in ETC if root["etc"] else ():
+        _replace(f"{old}{root['etc']}/{name}", f"/etc/{name}")
     for wanted in root["mounts"]:
         _mount_volume(old, wanted)
     os.chdir("/")
     linux.umount(old)
     os.rmdir(old)
     for name in ("/tmp", "/var/tmp"):
-        _try(os.chmod, name, 0o1777)
+        if os.stat(name).st_mode & 0o7777 != 0o1777:
+            _try(os.chmod, name, 0o1777)
 
 
 def overlay(lower: Iterable[str], target: str, *, upper: str = "", work: str = "") -> None:
@@ -126,8 +133,9 @@ def _borrow(root: dict[str, Any], old: str) -> None:
     """Let the host's programs and libraries appear, read-only, with the image's files on top."""
     image = f"{old}{root['base']}/{root['image']}"
     for path in root["host"]:
-        if os.path.islink(old + path) and not os.path.lexists(path):
-            os.symlink(os.readlink(old + path), path)
+        if os.path.islink(old + path) and not os.path.lexists(image + path):
+            if not os.path.lexists(path):
+                os.symlink(os.readlink(old + path), path)
             continue
         real = old + root["host"][path]
         os.makedirs(path, exist_ok=True)
@@ -141,16 +149,18 @@ def _borrow(root: dict[str, Any], old: str) -> None:
                 "lets no user mount an overlay: put them elsewhere, /app for example"
             )
     for name in HOST_ETC:
-        _borrow_file(f"{old}/etc/{name}", f"/etc/{name}")
-    os.makedirs(root["bin"], exist_ok=True)
-    _try(os.symlink, root["python"], root["bin"] + "/python3")
+        if not os.path.lexists(f"{image}/etc/{name}"):  # Else the image has its own.
+            _borrow_file(f"{old}/etc/{name}", f"/etc/{name}")
+    if not os.path.lexists(root["bin"] + "/python3"):
+        os.makedirs(root["bin"], exist_ok=True)
+        os.symlink(root["python"], root["bin"] + "/python3")
 
 
 def _borrow_file(source: str, target: str) -> None:
-    if os.path.lexists(target) or not os.path.lexists(source):
-        return  # The image has its own, or the host has none.
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if not os.path.lexists(source) or os.path.islink(target):
+        return
     if os.path.islink(source):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         os.symlink(os.readlink(source), target)
         return
     _mount_point(target, directory=os.path.isdir(source))
@@ -179,12 +189,12 @@ def _touch(path: str) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
-def _write(path: str, content: str) -> None:
-    """Replace a file; if it is a link, the link and not what it points to."""
-    if os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):
-        os.unlink(path)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(content)
+def _replace(source: str, target: str) -> None:
+    """Mount a file over another; if that is a link, over the link and not what it leads to."""
+    if os.path.islink(target):
+        os.unlink(target)
+    _mount_point(target, directory=False)
+    linux.bind(source, target, read_only=False)
 
 
 def _try(call: Any, *arguments: Any, **named: Any) -> None:

@@ -166,8 +166,8 @@ def probe(root: dict[str, Any], out: int) -> None:
     try:
         os.mkdir(upper)
         os.mkdir(work)
-        rootfs.overlay([root["image"]], root["target"], upper=upper, work=work)
-        linux.umount(root["target"])
+        rootfs.overlay([root["image"]], root["place"], upper=upper, work=work)
+        linux.umount(root["place"])
     except OSError as error:
         root["overlay"] = False
         why = error.strerror
