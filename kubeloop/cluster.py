@@ -9,7 +9,8 @@ It is the only module that knows all rooms; none of them knows it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -293,7 +294,7 @@ class Cluster:
         return Store.open(
             RealDisk(),
             str(path),
-            threadsafe=loop.call_soon_threadsafe,
+            threadsafe=lambda call: _call_on(loop, call),
             history_revisions=HISTORY_REVISIONS,
         )
 
@@ -359,3 +360,9 @@ class Cluster:
                 await self.api.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
         except (TimeoutError, NotFound) as error:
             raise StartFailed(f"the cluster did not become ready: {error}") from error
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Run `call` on the loop, from another thread; a loop that has closed has no use for it."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)

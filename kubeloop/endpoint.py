@@ -43,16 +43,26 @@ class Endpoint:
     async def start(self) -> None:
         """Listen. Raises: OSError if the port is taken, or the directory cannot be written."""
         self.token = self._find_token()
-        self._server = RestServer(
-            self._backend,
-            name=self.name,
-            host=HOST,
-            port=self._wanted_port,
-            token=self.token,
-            tls=self._find_certificates() if self._tls else None,
-            wall=self._world.wall,
-        )
-        await self._server.start()
+        tls = self._find_certificates() if self._tls else None
+        for port in self._ports():
+            self._server = RestServer(
+                self._backend,
+                name=self.name,
+                host=HOST,
+                port=port,
+                token=self.token,
+                tls=tls,
+                wall=self._world.wall,
+            )
+            try:
+                await self._server.start()
+            except OSError:
+                if port == self._wanted_port:
+                    raise
+            else:
+                break
+        if self._kept and self._directory is not None:
+            (self._directory / "port").write_text(f"{self.port}\n")
 
     async def stop(self) -> None:
         """Cut every connection; forget what was for this run only."""
@@ -76,6 +86,13 @@ class Endpoint:
     def kubeconfig(self) -> dict[str, Any]:
         """Return a kubeconfig that is complete in itself."""
         return kubeconfig(self.name, url=self.url, token=self.token, authority=self._authority)
+
+    def _ports(self) -> list[int]:
+        """Return the ports to try: a restarted cluster likes to be where it was."""
+        path = None if self._directory is None else self._directory / "port"
+        if self._wanted_port or path is None or not path.exists():
+            return [self._wanted_port]
+        return [int(path.read_text()), self._wanted_port]
 
     def _find_token(self) -> str:
         if self._directory is None:

@@ -346,7 +346,7 @@ def three_way(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
     return patch
 
 
-def change_of(fact: Fact, chooses: Callable[[Mapping[str, Any]], bool]) -> Change | None:
+def change_of(fact: Fact, chooses: Callable[[dict[str, Any]], bool]) -> Change | None:
     """Return what a fact is to a watcher with a selector; None if it is nothing to it."""
     prev = None if fact.prev is None else msgpack.unpackb(fact.prev)
     value = fact.object()
@@ -361,11 +361,11 @@ def change_of(fact: Fact, chooses: Callable[[Mapping[str, Any]], bool]) -> Chang
     return Change("DELETED", KubeObject(last))
 
 
-def _chooser(resource: Resource, labels: str, fields: str) -> Callable[[Mapping[str, Any]], bool]:
+def _chooser(resource: Resource, labels: str, fields: str) -> Callable[[dict[str, Any]], bool]:
     by_label = parse_labels(labels) if labels else None
     by_field = parse_fields(fields, resource) if fields else None
 
-    def chooses(obj: Mapping[str, Any]) -> bool:
+    def chooses(obj: dict[str, Any]) -> bool:
         if by_label is not None and not by_label.matches(obj["metadata"].get("labels") or {}):
             return False
         return by_field is None or by_field.matches(obj)
