@@ -92,6 +92,8 @@ class History:
     def commit(self, writes: Sequence[Write], cause: Cause) -> list[Fact]:
         """Do all writes as one revision, or none; return their facts.
 
+        No key may be written twice.
+
         Raises: CompareFailed. Cost: O(log keys) for each write.
         """
         assert writes, "a commit changes something"
@@ -102,7 +104,10 @@ class History:
                 if found != write.expect:
                     raise CompareFailed(write.key, expected=write.expect, found=found)
         self.revision += 1
-        return [self._apply(write, cause) for write in writes]
+        facts = [self._apply(write, cause) for write in writes]
+        if self.revision - self.floor > 2 * self.revisions_max:  # Amortised: O(log keys) a commit.
+            self.compact(self.revision - self.revisions_max)
+        return facts
 
     def rollback(self, revision: int) -> None:
         """Undo what came after `revision`: it could not be made durable, and nobody was told."""
@@ -112,8 +117,8 @@ class History:
         self.revision = revision
 
     def compact(self, revision: int) -> None:
-        """Forget how things were before `revision`, which becomes the floor."""
-        revision = min(revision, self.revision)
+        """Forget how things were before `revision`, or `settled`; that becomes the floor."""
+        revision = min(revision, self.settled)
         if revision <= self.floor:
             return
         self.floor = revision
@@ -121,15 +126,6 @@ class History:
         for fact in islice(self._facts, count):
             self._forget(fact.key)
         del self._facts[:count]
-
-    def trim(self, revision: int) -> None:
-        """Compact if more than twice `revisions_max` revisions are kept.
-
-        revision: compact as if this were the newest; what came after may yet be rolled back.
-        Cost:     amortised O(log keys) a commit.
-        """
-        if revision - self.floor > 2 * self.revisions_max:
-            self.compact(revision - self.revisions_max)
 
     # Reading.
 
