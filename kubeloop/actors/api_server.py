@@ -20,7 +20,8 @@ from kubeloop.actors.messages import Facts, Listing, Outcome, Request, Subscribe
 from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.errors import Expired, ServiceUnavailable
-from kubeloop.store.facts import Fact, prefix_of
+from kubeloop.store.facts import Fact, key_of, prefix_of
+from kubeloop.store.history import Stored
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Cursor
 
@@ -132,7 +133,7 @@ class ApiServer(AsyncActor):
             Fact(item.revision, item.key, item.value).encoded
             for resource in wanted.resources
             for item in self.store.list(prefix_of(resource), revision=revision).items
-            if not (wanted.node and resource == "pods") or _node_of(item.value) == wanted.node
+            if not wanted.node or _concerns(wanted.node, resource, item)
         ]
         for start in range(0, len(frames), FACTS_MAX):
             inbox.put_answer(Facts(revision, frames[start : start + FACTS_MAX]).encode())
@@ -175,6 +176,13 @@ class ApiServer(AsyncActor):
         self.subscriptions.by_name.pop(name, None)
         if name in self._cursors:
             self._cursors.pop(name).close()
+
+
+def _concerns(node: str, resource: str, item: Stored) -> bool:
+    """Tell whether an object is one that the kubelet of `node` hears of."""
+    if resource == "nodes":
+        return item.key == key_of("nodes", "", node)
+    return resource != "pods" or _node_of(item.value) == node
 
 
 def _node_of(value: bytes) -> str:

@@ -32,7 +32,7 @@ class Subscribe(Message):
     """Ask the API server for list + watch: a Listing begins, facts follow, Synced ends the list.
 
     resources: resource ids.
-    node:      of pods, only those bound to this node ("" for all).
+    node:      of pods, only those bound to this node, and of nodes only this one ("" for all).
     """
 
     TYPE: ClassVar[int] = 3
