@@ -294,6 +294,44 @@ def test_pods_that_want_to_be_together_follow_the_first() -> None:
     assert "4 node(s) didn't match pod affinity rules." in decision.message
 
 
+def test_the_first_of_a_crowd_still_needs_the_label() -> None:
+    state = State()
+    state.set_node(node("n0", cpu="64"))  # The roomiest, but in no zone.
+    state.set_node(node("n1", cpu="1", labels={ZONE: "z"}))
+    friendly = {"podAffinity": {REQUIRED: [term(ZONE)]}}
+    where, _ = fill(state, Placer(state, lambda: 0.0), 1, affinity=friendly)
+    assert where == ["n1"]
+
+
+def test_a_hermit_that_comes_later_is_respected() -> None:
+    """Rankings made before anybody had rules learn of them, and forget them again."""
+    state, placer = cluster("ab")
+    plain = demand_of(pod("plain", labels={"app": "a"}))
+    assert isinstance(placer.schedule(plain), Placement)
+    hermit = pod("hermit", affinity={"podAntiAffinity": {REQUIRED: [term(HOST)]}})
+    for name in ("n0", "n1"):
+        state.place(PodInfo(f"default/{name}", "", demand_of(hermit)), name)
+    assert isinstance(placer.schedule(plain), Unschedulable)
+    state.remove("default/n1")
+    assert placer.schedule(plain) == schedule(plain, state, lambda: 0.0)
+    assert isinstance(placer.schedule(plain), Placement)
+    state.remove("default/n0")
+    assert placer._ranking(plain).keys == ()
+
+
+@pytest.mark.parametrize(("sort", "nodes"), [("podAffinity", {"n0"}), ("podAntiAffinity", {"n1"})])
+def test_preferences_between_pods_outweigh_a_little_room(sort: str, nodes: set[str]) -> None:
+    state = State()
+    for number, cpu in enumerate(("8", "10") if sort == "podAffinity" else ("10", "8")):
+        state.set_node(node(f"n{number}", cpu=cpu, labels={HOST: f"n{number}"}))
+    friend = pod("friend", labels={"app": "a"})
+    state.place(PodInfo("default/friend", "", demand_of(friend), {"app": "a"}), "n0")
+    preferred = {PREFERRED: [{"weight": 1, "podAffinityTerm": term(HOST)}]}
+    decision = Placer(state, lambda: 0.0).schedule(demand_of(pod("p", affinity={sort: preferred})))
+    assert isinstance(decision, Placement)
+    assert {decision.node} == nodes
+
+
 def test_hard_spreading_never_exceeds_its_skew() -> None:
     state, placer = cluster("aab")
     constraint = {**term(ZONE), "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
