@@ -19,6 +19,7 @@ from kubeloop.store.facts import Fact
 from kubeloop.store.history import History
 
 _PODS: Final = "pods"
+_NODES: Final = "nodes"
 _BY_NODE: Final = "by node"
 _NODE_KEY: Final = b"\xa8nodeName"  # In msgpack: the key under which a pod names its node.
 _UNPACKER_BYTES: Final = 1024  # To begin with; the default of a mebibyte takes time to get.
@@ -167,7 +168,8 @@ class Hub:
         """Return a cursor over the facts after `revision` about some resources.
 
         namespace, name: only of this namespace, or this object ("" for all).
-        node:            of pods, only those of this node; other resources are not narrowed by it.
+        node:            of pods, only those of this node; of nodes, only this one; other resources
+                         are not narrowed by it.
                          A pod that leaves it is told, too.
         wake:            called when a fact was published, once until the next take.
         Raises: Expired.
@@ -267,6 +269,8 @@ class Hub:
 def _route(resource: str, namespace: str, name: str, node: str) -> Route:
     if node and resource == _PODS:
         return (_BY_NODE, node)
+    if node and resource == _NODES:
+        name = node
     if name:
         return (resource, namespace, name)
     return (resource, namespace) if namespace else (resource,)
