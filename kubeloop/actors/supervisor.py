@@ -82,8 +82,7 @@ class Supervisor:
     async def ask(self, name: str, message: bytes) -> Any:
         """Send from outside any actor and return the answer.
 
-        Raises: NoSuchActor (also if it is stopped before it answers), MailboxFull, what the turn
-        raised.
+        Raises: NoSuchActor (also if it is stopped before it answers), MailboxFull, ActorFailed.
         """
         answer = AsyncFuture()
         self._mailbox(name).put(Envelope(message, reply_to=answer))

@@ -12,7 +12,14 @@ from pykka._envelope import Envelope
 
 from kubeloop import sim
 from kubeloop.actors import actor as actor_module
-from kubeloop.actors.actor import BATCH_MAX, AsyncActor, AsyncFuture, Inbox, MailboxFull
+from kubeloop.actors.actor import (
+    BATCH_MAX,
+    ActorFailed,
+    AsyncActor,
+    AsyncFuture,
+    Inbox,
+    MailboxFull,
+)
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import LoopWorld
 
@@ -71,8 +78,9 @@ def test_an_ask_is_answered_and_a_failure_is_passed_on(simulate: Callable[..., A
         supervisor = cluster()
         recorder(supervisor, "a")
         assert await supervisor.ask("a", b"hello") == b"hello"
-        with pytest.raises(ValueError, match="as asked"):
+        with pytest.raises(ActorFailed, match="a failed: as asked") as caught:
             await supervisor.ask("a", b"crash")
+        assert isinstance(caught.value.__cause__, ValueError)
         assert await supervisor.ask("a", b"again") == b"again"
 
     simulate(main)

@@ -305,17 +305,23 @@ def test_the_first_of_a_crowd_still_needs_the_label() -> None:
 
 def test_a_hermit_that_comes_later_is_respected() -> None:
     """Rankings made before anybody had rules learn of them, and forget them again."""
-    state, placer = cluster("ab")
+    state, placer = cluster("abc")
     plain = demand_of(pod("plain", labels={"app": "a"}))
     assert isinstance(placer.schedule(plain), Placement)
     hermit = pod("hermit", affinity={"podAntiAffinity": {REQUIRED: [term(HOST)]}})
     for name in ("n0", "n1"):
         state.place(PodInfo(f"default/{name}", "", demand_of(hermit)), name)
+    decision = placer.schedule(plain)
+    assert isinstance(decision, Placement)
+    assert decision.node == "n2"  # Nothing changed there, and yet it is another bucket now.
+    state.place(PodInfo("default/n2", "", demand_of(hermit)), "n2")
     assert isinstance(placer.schedule(plain), Unschedulable)
     state.remove("default/n1")
     assert placer.schedule(plain) == schedule(plain, state, lambda: 0.0)
     assert isinstance(placer.schedule(plain), Placement)
-    state.remove("default/n0")
+    for name in ("n0", "n2"):
+        state.remove(f"default/{name}")
+    placer.schedule(plain)
     assert placer._ranking(plain).keys == ()
 
 
