@@ -36,7 +36,8 @@ from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, BadRequest, InternalError, NotFound, TooManyRequests
 from kubeloop.net.client import Client
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
-from kubeloop.store.disk import RealDisk
+from kubeloop.store.disk import Disk, RealDisk
+from kubeloop.store.log import CorruptLog
 from kubeloop.store.store import Store
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Cluster:
     images:    the scripts of the simulated runtime by image name.
     image_dir: the image store the embedded registry serves to real processes.
     registry:  the URL of another registry to pull from.
+    disk:      where data_dir is, if not on this machine's disk: `sim.MemoryDisk`.
     seed:      makes every choice repeatable; None draws it from the operating system.
     settings:  of the API server;  controllers: of the controller manager.
     """
@@ -81,6 +83,7 @@ class Cluster:
         images: Mapping[str, Script] | None = None,
         image_dir: Path | str | None = None,
         registry: str = "",
+        disk: Disk | None = None,
         seed: int | None = None,
         settings: Settings | None = None,
         controllers: ControllerSettings | None = None,
@@ -93,6 +96,7 @@ class Cluster:
         self.data_dir = None if data_dir is None else Path(data_dir)
         self._rest, self._tls, self._port = rest, tls, port
         self._runtime, self._images, self._registry = runtime, images, registry
+        self._disk = disk
         self._image_dir = None if image_dir is None else Path(image_dir)
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._nodes: dict[str, Node] = {}
@@ -290,13 +294,18 @@ class Cluster:
         if self.data_dir is None:
             return Store.memory(history_revisions=HISTORY_REVISIONS)
         path = self.data_dir / "store"
-        path.mkdir(parents=True, exist_ok=True)
-        return Store.open(
-            RealDisk(),
-            str(path),
-            threadsafe=lambda call: _call_on(loop, call),
-            history_revisions=HISTORY_REVISIONS,
-        )
+        if self._disk is None:
+            path.mkdir(parents=True, exist_ok=True)
+        try:
+            return Store.open(
+                self._disk or RealDisk(),
+                str(path),
+                threadsafe=None if self._disk else lambda call: _call_on(loop, call),
+                fresh_id=self.world.rng.randbytes(16),
+                history_revisions=HISTORY_REVISIONS,
+            )
+        except (CorruptLog, OSError) as error:
+            raise StartFailed(f"the store in {path} cannot be opened: {error}") from error
 
     async def _start_endpoint(self) -> None:
         from kubeloop.endpoint import Endpoint  # aiohttp is heavy, and many tests need no REST.

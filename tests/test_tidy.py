@@ -18,8 +18,8 @@ SEAMS = {
     "time": {"actors/world.py", "cluster.py"},
     "random": {"actors/world.py", "sim"},
     "uuid": set(),
-    "secrets": {"cluster.py", "net/certificates.py"},
-    "socket": {"net", "actors/runtimes", "sim/loop.py", "sim/network.py", "cluster.py"},
+    "secrets": {"endpoint.py"},
+    "socket": {"net", "actors/runtimes", "sim/loop.py", "sim/network.py", "process_nodes.py"},
     "subprocess": {"actors/runtimes"},
 }
 BANNED_CALLS = {

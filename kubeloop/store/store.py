@@ -9,7 +9,6 @@ writes and serves what is durable. A full disk refuses writes until there is roo
 """
 
 import errno
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -40,20 +39,25 @@ class StoreFull(Exception):
 class Store:
     """A history, a hub, and a log if it is to be kept.
 
-    revision: of the newest commit;  durable: of the newest that is safe, and published.
+    durable:  the revision of the newest commit that is safe, and published.
+    recovery: what was found on opening; None for a store in memory.
+    failure:  why it takes no more writes; None if it does.
     """
 
-    def __init__(self, history: History, log: "_Writer | None", recovery: Recovery | None) -> None:
+    def __init__(
+        self, history: History, writer: "_Writer | None", recovery: Recovery | None
+    ) -> None:
         self.history, self.hub = history, Hub(history)
         self.recovery = recovery
         self.durable = self.hub.revision = history.revision
         self.failure: StoreFailed | None = None
-        self._writer = log
+        self._writer = writer
         self._staged: list[Transaction] = []
         self._facts: list[Fact] = []
         self._waiting: list[Done] = []
         self._syncing = False
-        self._log_bytes = 0
+        self._log_bytes = 0 if recovery is None else recovery.bytes
+        self._value_bytes = sum(len(item.value) for item in history.items())
 
     @classmethod
     def memory(cls, *, history_revisions: int = HISTORY_REVISIONS) -> "Store":
@@ -67,17 +71,18 @@ class Store:
         directory: str,
         *,
         threadsafe: Threadsafe | None,
+        fresh_id: bytes,
         history_revisions: int = HISTORY_REVISIONS,
-        fresh_id: bytes | None = None,
     ) -> "Store":
         """Open the store in a directory, which must exist.
 
         threadsafe: runs a call on the loop, from the thread that syncs; None syncs inline.
+        fresh_id:   16 random bytes: the id of the cluster if the directory is empty.
         Raises: BlockingIOError if another process has it open, CorruptLog, OSError.
         """
         lock = disk.lock(f"{directory}/lock")
         try:
-            log, recovery = recover(disk, directory, fresh_id or secrets.token_bytes(16))
+            log, recovery = recover(disk, directory, fresh_id)
         except BaseException:
             lock.release()
             raise
@@ -128,11 +133,14 @@ class Store:
             self._sync()
 
     def close(self) -> None:
-        """Write what is staged, and give the directory back."""
-        if self._writer is not None:
-            group, self._staged = self._staged, []
-            self._writer.close(group if self.failure is None else [])
-            self._writer = None
+        """Make what is staged durable, give the directory back. Harmless if it is closed."""
+        if self._writer is None:
+            return
+        self._writer.stop()  # From here on groups are written inline.
+        self.flush(lambda error: None)
+        self._writer.close()
+        self._writer = None
+        self.failure = self.failure or StoreFailed("the store is closed")
 
     def _sync(self) -> None:
         """Send the next group to the disk."""
@@ -143,28 +151,21 @@ class Store:
             self._settle(waiting, None)
             return
         self._syncing = True
-        data = encode(group)
+        data, revision = encode(group), group[-1].revision
         self._log_bytes += len(data)
-        snapshot = None
-        if self._log_bytes > SNAPSHOT_BYTES:
-            snapshot, self._log_bytes = self._snapshot(group), 0
-        revision = group[-1].revision
+        snapshot: Sequence[Stored] | None = None
+        if self._log_bytes > max(SNAPSHOT_BYTES, self._value_bytes):
+            # Nothing newer than this group is staged: it is what the values are after it.
+            snapshot, self._log_bytes = self.history.items(), 0
+            self._value_bytes = sum(len(item.value) for item in snapshot)
         self._writer.write(
-            data,
-            group[0].revision,
-            snapshot,
+            _Job(data, group[0].revision, revision, snapshot),
             lambda error: self._synced(revision, waiting, error),
         )
-
-    def _snapshot(self, group: Sequence[Transaction]) -> tuple[int, Sequence[Stored]]:
-        """Return what a snapshot after this group holds; nothing newer is staged yet."""
-        return group[-1].revision, self.history.items()
 
     def _synced(self, revision: int, waiting: Sequence[Done], error: OSError | None) -> None:
         """Hear how the write of a group ended."""
         self._syncing = False
-        if self._writer is None:
-            return  # Closed in the meantime.
         failure: Exception | None = None
         if error is None:
             self._publish(revision)
@@ -172,9 +173,9 @@ class Store:
             failure = self._take_back(error)
             waiting = [*waiting, *self._waiting]
             self._waiting = []
-        self._settle(waiting, failure)
         if self._waiting and not self._syncing:
-            self._sync()
+            self._sync()  # The disk works while those who waited are told.
+        self._settle(waiting, failure)
 
     def _take_back(self, error: OSError) -> Exception:
         """Undo what did not reach the disk; return what to tell those who wait."""
@@ -189,7 +190,7 @@ class Store:
         return self.failure
 
     def _publish(self, revision: int) -> None:
-        count = sum(fact.revision <= revision for fact in self._facts)
+        count = bisect_right(self._facts, revision, key=_revision_of)
         facts, self._facts = self._facts[:count], self._facts[count:]
         self.durable = self.history.settled = revision
         self.hub.publish(facts)
@@ -199,68 +200,122 @@ class Store:
             done(failure)
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A group to be written, and perhaps the values after it, for a snapshot."""
+
+    data: bytes
+    first: int
+    last: int
+    snapshot: Sequence[Stored] | None
+
+
 class _Writer:
     """Writes groups, one at a time: in a thread of its own, or inline."""
 
     def __init__(self, log: Log, lock: Lock, threadsafe: Threadsafe | None) -> None:
         self._log, self._lock, self._threadsafe = log, lock, threadsafe
+        self._results: deque[Callable[[], None]] = deque()
         self._actor: Any = None
         if threadsafe is not None:
-            self._actor = _SyncActor.start(log, threadsafe)
+            self._actor = _SyncActor.start(log, self._answer)
             # The process-wide registry could stop it behind our back.
             pykka.ActorRegistry.unregister(self._actor)
 
-    def write(
-        self,
-        data: bytes,
-        first_revision: int,
-        snapshot: tuple[int, Sequence[Stored]] | None,
-        done: Callable[[OSError | None], None],
-    ) -> None:
+    def write(self, job: _Job, done: Callable[[OSError | None], None]) -> None:
         """Have a group written; `done` is called on the loop."""
         if self._actor is not None:
-            self._actor.tell((data, first_revision, snapshot, done))
-        else:
-            done(_write(self._log, data, first_revision, snapshot))
+            self._actor.tell((job, done))
+            return
+        error = _write(self._log, job)
+        if error is None:
+            for _ in _snapshot(self._log, job):
+                pass
+        done(error)
 
-    def close(self, group: Sequence[Transaction]) -> None:
-        """Wait for what is under way, write the last group, and let go. Raises: OSError."""
+    def stop(self) -> None:
+        """Wait for what the thread still has to do, and go on inline."""
         if self._actor is not None:
             self._actor.stop(block=True)
-        try:
-            if group:
-                self._log.append(encode(group), group[0].revision)
-        finally:
-            self._log.close()
-            self._lock.release()
+            self._actor = None
+            self._collect()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._log.close()
+        self._lock.release()
+
+    def _answer(self, call: Callable[[], None]) -> None:
+        """Have a call made on the loop, or by `stop` if that comes first. In the thread."""
+        assert self._threadsafe is not None
+        self._results.append(call)
+        self._threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        while self._results:
+            self._results.popleft()()
 
 
 class _SyncActor(pykka.ThreadingActor):
-    """The thread that waits for the disk, so that the loop does not."""
+    """The thread that waits for the disk, so that the loop does not.
+
+    A snapshot is written in pieces, each a message to itself: groups go in between.
+    """
 
     use_daemon_thread = True
 
-    def __init__(self, log: Log, threadsafe: Threadsafe) -> None:
+    def __init__(self, log: Log, answer: Callable[[Callable[[], None]], None]) -> None:
         super().__init__()
-        self._log, self._threadsafe = log, threadsafe
+        self._log, self._answer = log, answer
+        self._snapshots: deque[Iterator[int]] = deque()
 
     def on_receive(self, message: Any) -> None:
-        data, first_revision, snapshot, done = message
-        error = _write(self._log, data, first_revision, snapshot)
-        self._threadsafe(lambda: done(error))
+        if message is not _NEXT_PIECE:
+            job, done = message
+            error = _write(self._log, job)
+            if error is None and job.snapshot is not None:
+                self._begin(_snapshot(self._log, job))
+            self._answer(lambda: done(error))
+        elif self._snapshots:
+            if next(self._snapshots[0], None) is None:
+                self._snapshots.popleft()
+            self._again()
+
+    def on_stop(self) -> None:
+        while self._snapshots:
+            for _ in self._snapshots.popleft():
+                pass
+
+    def _begin(self, snapshot: Iterator[int]) -> None:
+        if next(snapshot, None) is not None and not self._snapshots:
+            self._snapshots.append(snapshot)
+            self._again()
+
+    def _again(self) -> None:
+        if self._snapshots:
+            self.actor_ref.tell(_NEXT_PIECE)
 
 
-def _write(
-    log: Log, data: bytes, first_revision: int, snapshot: tuple[int, Sequence[Stored]] | None
-) -> OSError | None:
-    """Append a group, and a snapshot after it; return what went wrong with the group."""
+_NEXT_PIECE: Final = "next piece"
+
+
+def _write(log: Log, job: _Job) -> OSError | None:
+    """Append a group; return what went wrong."""
     try:
-        log.append(data, first_revision)
+        log.append(job.data, job.first)
     except OSError as error:
         return error
-    if snapshot is not None:
-        try:
-            log.snapshot(*snapshot)
-        except OSError:
-            return None  # The group is safe; the next snapshot will be tried in its time.
     return None
+
+
+def _snapshot(log: Log, job: _Job) -> Iterator[int]:
+    """Write the snapshot of a job, if it has one; yield after every piece."""
+    if job.snapshot is None:
+        return
+    # If it fails, the log is as good as before, and the next one is tried in its time.
+    with suppress(OSError):
+        yield from log.snapshot(job.last, job.snapshot)
+
+
+def _revision_of(fact: Fact) -> int:
+    return fact.revision
