@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from kubeloop.sim.transport import HOST, Address, Endpoint, Transport, reset_error
+from kubeloop.sim.transport import HOST, Transport, reset_error
 
 LATENCY_S: Final = (0.0001, 0.001)  # One way.
 CONNECT_TIMEOUT_S: Final = 127.0  # Linux: SYN retries end after so long.
@@ -29,6 +29,7 @@ _EPHEMERAL: Final = 32_768
 _WILDCARDS: Final = ("", "0.0.0.0", "::")
 
 Factory = Callable[[], asyncio.BaseProtocol]
+Address = tuple[str, int]
 
 
 class Network:
@@ -190,8 +191,8 @@ class Network:
         return client
 
     def _join(self, here: str, own: Address, server: "Server", far: Address) -> "Transport":
-        client = Transport(self, here, own, far)
-        accepted = Transport(self, server.host, far, own)
+        client = Transport(self, here, own[1], _extra(own, far))
+        accepted = Transport(self, server.host, far[1], _extra(far, own))
         client.peer, accepted.peer = accepted, client
         self.connections[own[1]] = client
         accepted.attach(server.factory(), server.context)
@@ -221,6 +222,37 @@ class Network:
     def _free_port(self) -> int:
         self._ports += 1
         return self._ports
+
+
+class Endpoint:
+    """What stands for a socket in `sockets` and `get_extra_info("socket")`: addresses, no I/O."""
+
+    type, proto = socket.SOCK_STREAM, socket.IPPROTO_TCP
+
+    def __init__(self, own: Address, far: Address | None = None) -> None:
+        self.own, self.far = own, far
+        self.family = socket.AF_INET6 if ":" in own[0] else socket.AF_INET
+
+    def getsockname(self) -> Address:
+        """Return our address."""
+        return self.own
+
+    def getpeername(self) -> Address:
+        """Return the other side's address. Raises: OSError for a listener."""
+        if self.far is None:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return self.far
+
+    def setsockopt(self, *_option: Any) -> None:
+        """Accept every option; none means anything here."""
+
+    def getsockopt(self, *_option: Any) -> int:
+        """Return 0: no option is set, no error is pending."""
+        return 0
+
+    def fileno(self) -> int:
+        """Return -1: there is no file."""
+        return -1
 
 
 class Server(asyncio.AbstractServer):
@@ -263,3 +295,7 @@ class Server(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Return: connections outlive their listener."""
+
+
+def _extra(own: Address, far: Address) -> dict[str, Any]:
+    return {"sockname": own, "peername": far, "socket": Endpoint(own, far)}

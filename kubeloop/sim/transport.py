@@ -1,22 +1,18 @@
 """One connection of the simulated network: two transports, joined by a pipe in each direction.
 
-As in TCP: bytes arrive in order, a writer whose peer does not read is paused, each direction ends by
-itself, and data for a closed socket is answered by a reset.
+As in TCP: bytes arrive in order, a writer whose peer does not read is paused, each direction ends
+by itself, and data for a closed socket is answered by a reset.
 """
 
 import asyncio
 import contextvars
 import errno
-import os
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 HOST: Final = contextvars.ContextVar("HOST", default="localhost")
 HIGH_WATER: Final = 64 * 1024  # Bytes sent and not yet read, above which a writer is paused.
-
-Address = tuple[str, int]
 
 
 class Wire(Protocol):
@@ -34,46 +30,14 @@ class Wire(Protocol):
         """Hear that both sides of a connection are gone."""
 
 
-class Endpoint:
-    """What stands for a socket in `sockets` and `get_extra_info("socket")`: addresses, no I/O."""
-
-    type, proto = socket.SOCK_STREAM, socket.IPPROTO_TCP
-
-    def __init__(self, own: Address, far: Address | None = None) -> None:
-        self.own, self.far = own, far
-        self.family = socket.AF_INET6 if ":" in own[0] else socket.AF_INET
-
-    def getsockname(self) -> Address:
-        """Return our address."""
-        return self.own
-
-    def getpeername(self) -> Address:
-        """Return the other side's address. Raises: OSError for a listener."""
-        if self.far is None:
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-        return self.far
-
-    def setsockopt(self, *_option: Any) -> None:
-        """Accept every option; none means anything here."""
-
-    def getsockopt(self, *_option: Any) -> int:
-        """Return 0: no option is set, no error is pending."""
-        return 0
-
-    def fileno(self) -> int:
-        """Return -1: there is no file."""
-        return -1
-
-
 class Transport(asyncio.Transport):
-    """One side of a connection."""
+    """One side of a connection. extra: what `get_extra_info` tells."""
 
     peer: "Transport"
 
-    def __init__(self, network: Wire, host: str, own: Address, far: Address) -> None:
-        endpoint = Endpoint(own, far)
-        super().__init__({"sockname": own, "peername": far, "socket": endpoint})
-        self.host, self.network, self.port = host, network, own[1]
+    def __init__(self, network: Wire, host: str, port: int, extra: dict[str, Any]) -> None:
+        super().__init__(extra)
+        self.host, self.network, self.port = host, network, port
         self.outgoing = Pipe(self)
         self.reading = False
         self.closing = self.lost = False
@@ -276,4 +240,4 @@ class Pipe:
 
 def reset_error() -> OSError:
     """Return what a side of a reset connection is told."""
-    return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    return ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kubeloop import sim
 from kubeloop.sim.loop import SimLoop
-from kubeloop.sim.network import CONNECT_TIMEOUT_S, HIGH_WATER, Network
+from kubeloop.sim.network import CONNECT_TIMEOUT_S, Network
+from kubeloop.sim.transport import HIGH_WATER
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
