@@ -32,9 +32,10 @@ from kubeloop.actors.pod_work import PodWork
 from kubeloop.actors.pods import actions as act
 from kubeloop.actors.pods import life, references
 from kubeloop.actors.pods.addresses import Addresses
+from kubeloop.actors.pods.admission import Admission
 from kubeloop.actors.pods.backoff import go_duration
 from kubeloop.actors.pods.downward import ConfigError, Host
-from kubeloop.actors.pods.environment import container_spec
+from kubeloop.actors.pods.environment import container_spec, sandbox_spec
 from kubeloop.actors.pods.recovery import orphan, recover
 from kubeloop.actors.pods.reporting import Report, Reporter, written
 from kubeloop.actors.pods.state import NEVER, Exit, Pod, Run, specs_of
@@ -42,7 +43,7 @@ from kubeloop.actors.pods.status import LOST_CODE, LOST_MESSAGE, LOST_REASON
 from kubeloop.actors.pods.volumes import MountError
 from kubeloop.actors.probes import Prober
 from kubeloop.actors.registration import EVENTS, Registration
-from kubeloop.actors.runtimes.protocol import Exited, ImageRecord, Runtime, SandboxSpec
+from kubeloop.actors.runtimes.protocol import Exited, ImageRecord, Runtime, SandboxRecord
 from kubeloop.store.facts import Fact, key_of
 
 __all__ = ["Kubelet", "NodeConfig"]
@@ -66,9 +67,9 @@ class Kubelet(AsyncActor):
         self.host = Host(name=node.name, ip=node.address, allocatable=node.capacity)
         self.work = PodWork(runtime, prober, clock=self.world.now, wall=self.world.wall)
         self.reporter = Reporter(host_ip=node.address, runtime=runtime.name, settle_s=node.settle_s)
-        version = node.kubelet_version.removeprefix("v")
-        self.registration = Registration(node, f"{runtime.name}://{version}")
+        self.registration = Registration(node, runtime.name)
         self._events = NodeEvents(node.name)
+        self.admission = Admission(node.capacity)
         self.pulls = Pulls()
         self.addresses = Addresses(node.pod_cidr)
         self.references = references.References()
@@ -94,8 +95,7 @@ class Kubelet(AsyncActor):
     def on_start(self) -> None:
         self.runtime.listen(self._on_exit)
         now = self.world.now()
-        self.pulls.learn(self.runtime.images(), now)
-        self.registration.images(self.runtime.images())
+        self._see_images(now)
         self._collect_at = now + self.node.image_gc_s
         message = Subscribe(self.name, RESOURCES, node=self.node.name)
         self.send(API_SERVER, message.encode())
@@ -138,7 +138,7 @@ class Kubelet(AsyncActor):
                 self.registration.observe(None)
             case Synced():
                 self._revision = max(self._revision, message.revision)
-                self._take_list(now)
+                self._take_list()
             case _:
                 raise TypeError(f"a kubelet was sent {message!r}")
 
@@ -176,9 +176,21 @@ class Kubelet(AsyncActor):
         if pod is None:
             if obj is None:
                 return
-            pod = self._adopt(recover(obj, None, now=self.world.now(), wall_s=self.world.wall()))
+            pod = self._adopt(self._recover(obj, None))
+            if not pod.recovered and not pod.ending:
+                self._admit(pod)
         life.observe(pod, obj)
         self._dirty[uid] = None
+
+    def _recover(self, obj: Object, record: SandboxRecord | None) -> Pod:
+        now, wall_s = self.world.now(), self.world.wall()
+        return recover(obj, record, now=now, wall_s=wall_s, image_id=self.pulls.image_id)
+
+    def _admit(self, pod: Pod) -> None:
+        refusal = self.admission.admit(pod.uid, pod.spec)
+        if refusal is not None:
+            life.fail(pod, refusal.reason, f"Pod was rejected: {refusal.message}")
+            self._tell(pod, act.Tell("Warning", refusal.reason, refusal.message))
 
     def _adopt(self, pod: Pod) -> Pod:
         self.pods[pod.uid], self.reports[pod.uid] = pod, Report()
@@ -186,14 +198,15 @@ class Kubelet(AsyncActor):
             self.addresses.claim(pod.uid, pod.ip)
         return pod
 
-    def _take_list(self, now: float) -> None:
+    def _take_list(self) -> None:
         """Compare the list with what is known and with what the runtime has."""
         listed, self._listed = self._listed or {}, None
-        wall_s = self.world.wall()
         sandboxes = {record.pod_uid: record for record in self.runtime.sandboxes()}
         for uid, obj in listed.items():
             if uid not in self.pods:
-                pod = self._adopt(recover(obj, sandboxes.get(uid), now=now, wall_s=wall_s))
+                pod = self._adopt(self._recover(obj, sandboxes.get(uid)))
+                if not pod.ending:
+                    self.admission.count(uid, obj)
                 if pod.recovered and pod.sandbox == "none" and not pod.ending:
                     text = "Pod sandbox changed, it will be killed and re-created."
                     self._tell(pod, act.Tell("Normal", "SandboxChanged", text))
@@ -237,6 +250,8 @@ class Kubelet(AsyncActor):
                 self._carry_out(pod, action, now)
         else:
             pod.wake(now)
+        if pod.gone or (pod.ending and pod.idle):
+            self.admission.release(pod.uid)
         if pod.gone and pod.sandbox == "removed":
             self._forget(pod)
             return
@@ -284,20 +299,15 @@ class Kubelet(AsyncActor):
 
     def _start_sandbox(self, pod: Pod, now: float) -> None:
         problem = self.runtime.unsupported(pod.spec)
-        address = None if problem else self.addresses.take(pod.uid)
-        if address is None:
+        address = self.node.address if pod.spec["spec"].get("hostNetwork") else None
+        if not problem and address is None:
+            address = self.addresses.take(pod.uid)
+        if problem or address is None:
             problem = problem or f"no addresses are left in {self.node.pod_cidr}"
             for event in life.sandbox_failed(pod, problem, now):
                 self._carry_out(pod, event, now)
             return
-        spec = SandboxSpec(
-            pod_uid=pod.uid,
-            namespace=pod.namespace,
-            name=pod.name,
-            ip=address,
-            hostname=pod.spec["spec"].get("hostname") or pod.name[:63].rstrip("-."),
-        )
-        self.run(self.work.start_sandbox(spec), f"sandbox {pod.name}")
+        self.run(self.work.start_sandbox(sandbox_spec(pod, address)), f"sandbox {pod.name}")
 
     def _see_to_image(self, pod: Pod, name: str, now: float) -> None:
         """Start a container whose image is there; have it pulled, or say why it will not be."""
@@ -314,13 +324,7 @@ class Kubelet(AsyncActor):
                 self._tell(pod, act.Tell(*decision.event, name))
                 text = f"Error: {decision.reason}"
                 self._tell(pod, act.Tell("Warning", "Failed", text, name))
-            life.not_started(
-                pod,
-                name,
-                reason=decision.reason,
-                message=decision.message,
-                retry_at=decision.retry_at,
-            )
+            life.not_started(pod, name, decision.reason, decision.message, decision.retry_at)
         else:
             self._tell(pod, act.Tell("Normal", "Pulling", f'Pulling image "{image}"', name))
             if decision.begin:
@@ -345,8 +349,7 @@ class Kubelet(AsyncActor):
         self.run(start, f"start {pod.name}/{name}")
 
     def _misconfigured(self, pod: Pod, name: str, reason: str, message: str, now: float) -> None:
-        again = now + CONFIG_RETRY_S
-        life.not_started(pod, name, reason=reason, message=message, retry_at=again)
+        life.not_started(pod, name, reason, message, now + CONFIG_RETRY_S)
         self._missing.add(pod.uid)
 
     # What the work brought.
@@ -396,8 +399,7 @@ class Kubelet(AsyncActor):
     def _started(self, pod: Pod, content: list[Any], now: float) -> Sequence[act.Action]:
         _, name, attempt, container_id, image, identity, at_s, reason, message, hook = content
         if reason:
-            again = now + CONFIG_RETRY_S
-            life.not_started(pod, name, reason=reason, message=message, retry_at=again)
+            life.not_started(pod, name, reason, message, now + CONFIG_RETRY_S)
             return [act.Tell("Warning", "Failed", f"Error: {message}", name)]
         run = Run(attempt, id=container_id, image=image, image_id=identity, started_s=at_s)
         events: list[act.Action] = [
@@ -451,14 +453,11 @@ class Kubelet(AsyncActor):
         text = f'Failed to pull image "{image}": {message}'
         self._tell(pod, act.Tell("Warning", "Failed", text, name))
         self._tell(pod, act.Tell("Warning", "Failed", f"Error: {reason}", name))
-        again = now + BACKOFF_SHOWN_S
-        life.not_started(pod, name, reason=reason, message=message, retry_at=again)
+        life.not_started(pod, name, reason, message, now + BACKOFF_SHOWN_S)
 
     def _collect_images(self, now: float) -> None:
         self._collect_at = now + self.node.image_gc_s
-        records = self.runtime.images()
-        self.pulls.learn(records, now)
-        self.registration.images(records)
+        records = self._see_images(now)
         names = {spec.get("image", "") for pod in self.pods.values() for spec in specs_of(pod.spec)}
         found = self.pulls.collect(records, names, self._limits, now)
         if found.problem:
@@ -469,9 +468,13 @@ class Kubelet(AsyncActor):
     def _collected(self, problems: list[str], now: float) -> None:
         for problem in problems:
             self._tell_node("ImageGCFailed", problem, type_="Warning")
+        self._see_images(now)
+
+    def _see_images(self, now: float) -> Sequence[ImageRecord]:
         records = self.runtime.images()
         self.pulls.learn(records, now)
         self.registration.images(records)
+        return records
 
     # Timers, requests, events.
 

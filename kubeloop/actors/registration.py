@@ -38,13 +38,14 @@ EVENTS: Final = (
 class Registration:
     """What a kubelet does about its own Node and Lease.
 
-    runtime: the container runtime's name and version, "simulated://0.1".
+    runtime: the container runtime's name, "simulated".
     node:    the Node as the API has it, None if it has none.
     next_at: when `turn` has something to do again, if nothing happens before.
     """
 
     def __init__(self, config: NodeConfig, runtime: str) -> None:
-        self.config, self.runtime = config, runtime
+        self.config = config
+        self.runtime = f"{runtime}://{config.kubelet_version.removeprefix('v')}"
         self.node: Object | None = None
         self.next_at = 0.0
         self._lease_at = self._status_at = self._node_at = 0.0

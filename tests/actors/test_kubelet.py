@@ -580,6 +580,37 @@ def test_a_container_that_cannot_start_says_why(on_ground: Any) -> None:
     on_ground(scenario)
 
 
+def test_a_pod_that_does_not_fit_is_refused(on_ground: Any) -> None:
+    def asking(cpu: str) -> Object:
+        return {"name": "c", "image": "i:1", "resources": {"requests": {"cpu": cpu}}}
+
+    async def scenario(ground: Ground) -> None:
+        await ground.create(pod("p", asking("6")))
+        await ground.create(pod("q", asking("2500m")))
+        await ground.until(lambda: ground.ready("p") and ground.phase("q") == "Failed")
+        status = ground.pod("q")["status"]
+        text = "Node didn't have enough resource: cpu, requested: 2500, used: 6000, capacity: 8000"
+        assert (status["reason"], status["message"]) == ("OutOfcpu", f"Pod was rejected: {text}")
+        assert ground.events("q") == [("Warning", "OutOfcpu", text, 1)]
+        ground.crash()
+        await ground.delete("p")
+        await ground.until(lambda: ground.gone("p"))
+        assert ground.phase("q") == "Failed", "what is over stays over"
+        await ground.create(pod("r", asking("8")))
+        await ground.until(lambda: ground.ready("r"))
+
+    on_ground(scenario)
+
+
+def test_a_pod_of_the_host_network_has_the_hosts_address(on_ground: Any) -> None:
+    async def scenario(ground: Ground) -> None:
+        await ground.create(pod("p", hostNetwork=True))
+        await ground.until(ground.ready)
+        assert ground.pod()["status"]["podIP"] == "127.1.0.1"
+
+    on_ground(scenario)
+
+
 # Hooks.
 
 

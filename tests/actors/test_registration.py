@@ -17,7 +17,7 @@ WALL = 1_767_225_700.0
 
 
 def new() -> Registration:
-    return Registration(CONFIG, "simulated://1")
+    return Registration(CONFIG, "simulated")
 
 
 def node(revision: int = 1, **more: Any) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class Pulls:
         """Return the image of that name if it is on the node."""
         return self._present.get(image) or self._present.get(_known_as(image))
 
+    def image_id(self, image: str) -> str:
+        """Return the imageID of an image on the node, "" if it is not there."""
+        record = self.present(image)
+        return "" if record is None else image_id(image, record)
+
     def want(self, waiter: Waiter, image: str, policy: str, now: float) -> Present | Wait | Refused:
         """Decide how a container comes by its image. policy: its imagePullPolicy."""
         try:

@@ -7,10 +7,21 @@ from kubeloop.actors.pods.expansion import expand
 from kubeloop.actors.pods.references import References, data_of
 from kubeloop.actors.pods.state import Object, Pod
 from kubeloop.actors.pods.volumes import mounts
-from kubeloop.actors.runtimes.protocol import ContainerSpec
+from kubeloop.actors.runtimes.protocol import ContainerSpec, SandboxSpec
 
 _SOURCES: Final = (("configMap", "configmaps"), ("secret", "secrets"))
 _TITLES: Final = {"configmaps": "ConfigMap", "secrets": "Secret"}
+
+
+def sandbox_spec(pod: Pod, address: str) -> SandboxSpec:
+    """Return what the runtime needs to make the sandbox of a pod."""
+    return SandboxSpec(
+        pod_uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        ip=address,
+        hostname=pod.spec["spec"].get("hostname") or pod.name[:63].rstrip("-."),
+    )
 
 
 def container_spec(

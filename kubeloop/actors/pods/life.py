@@ -315,7 +315,7 @@ def arm_probes(pod: Pod, container: Container, now: float) -> None:
     container.ready = container.started and "readiness" not in container.probes
 
 
-def not_started(pod: Pod, name: str, *, reason: str, message: str, retry_at: float) -> None:
+def not_started(pod: Pod, name: str, reason: str, message: str, retry_at: float) -> None:
     """A run could not begin: the image, its configuration or the runtime was not right."""
     container = pod.containers[name]
     container.stage = "idle"

@@ -4,7 +4,7 @@ The runtime knows what runs; the status in the API knows what has run. Where bot
 runtime is right; what only the API knows is gone, and counts as killed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubeloop.actors.pods.life import arm_probes
@@ -14,8 +14,18 @@ from kubeloop.actors.runtimes.protocol import ContainerRecord, SandboxRecord
 from kubeloop.api.times import parse
 
 
-def recover(obj: Object, record: SandboxRecord | None, *, now: float, wall_s: float) -> Pod:
-    """Return the state of a pod the kubelet has just learned of. record: what the runtime has."""
+def recover(
+    obj: Object,
+    record: SandboxRecord | None,
+    *,
+    now: float,
+    wall_s: float,
+    image_id: Callable[[str], str],
+) -> Pod:
+    """Return the state of a pod the kubelet has just learned of.
+
+    record: what the runtime has;  image_id: tells the imageID of an image on the node.
+    """
     pod = new_pod(obj, wall_s=wall_s, now=now)
     status: Object = obj.get("status") or {}
     _recover_times(pod, status, now, wall_s)
@@ -24,6 +34,8 @@ def recover(obj: Object, record: SandboxRecord | None, *, now: float, wall_s: fl
     for container in pod.containers.values():
         runs = [r for r in record.containers if r.name == container.name] if record else []
         _recover_container(pod, container, runs, known.get(container.name, {}), now, wall_s)
+        if container.run is not None and not container.run.image_id:
+            container.run.image_id = image_id(container.run.image)
     has_run = any(c.run is not None for c in pod.containers.values())
     pod.recovered = has_run
     pod.initialized = any(c.run is not None for c in pod.of("main"))

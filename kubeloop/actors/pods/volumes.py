@@ -30,7 +30,9 @@ def mounts(
     files: dict[str, Mapping[str, bytes]] = {}
     shared: dict[str, str] = {}
     for mount in wanted:
-        volume, path = volumes[mount["name"]], mount["mountPath"]
+        volume, path = volumes.get(mount["name"]), mount["mountPath"]
+        if volume is None:
+            raise MountError(f'the pod has no volume "{mount["name"]}"')
         if volume.get("emptyDir") is not None:
             shared[path] = volume["name"]
         elif any(volume.get(source) is not None for source in FILLED):

@@ -253,7 +253,7 @@ def test_whatever_happens_it_comes_to_rest_and_starts_nothing_when_ending(
                 run = Run(container.next_attempt, id=name, image="i", started_s=1000.0)
                 life.started(pod, name, run, now)
             case "fail" if container.stage in ("pulling", "starting"):
-                life.not_started(pod, name, reason="No", message="no", retry_at=now + 10)
+                life.not_started(pod, name, "No", "no", now + 10)
             case "exit" | "bad":
                 over(pod, name, int(what == "bad"), now)
             case "probe":

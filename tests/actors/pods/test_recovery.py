@@ -4,11 +4,17 @@ from typing import Any
 
 from kubeloop.actors.pods import life
 from kubeloop.actors.pods.actions import RemoveSandbox, Start, StartSandbox
-from kubeloop.actors.pods.recovery import orphan, recover
+from kubeloop.actors.pods.recovery import orphan
+from kubeloop.actors.pods.recovery import recover as recover_with
+from kubeloop.actors.pods.state import Pod
 from kubeloop.actors.pods.status import changes, phase_of, render
 from kubeloop.actors.runtimes.protocol import ContainerRecord, SandboxRecord
 
 NOW, WALL = 50.0, 1_767_225_700.0
+
+
+def recover(obj: dict[str, Any], found: SandboxRecord | None, *, now: float, wall_s: float) -> Pod:
+    return recover_with(obj, found, now=now, wall_s=wall_s, image_id=lambda i: f"{i}@sha256:1")
 
 
 def pod_object(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
@@ -52,6 +58,7 @@ def test_the_runtime_is_right_about_what_runs() -> None:
     container = pod.containers["c"]
     assert (container.stage, container.attempt) == ("running", 2)
     assert container.last and (container.last.attempt, container.last.code) == (1, 2)
+    assert container.run and container.run.image_id == "i@sha256:1"
     assert life.advance(pod, NOW, WALL) == []
 
 
