@@ -73,9 +73,6 @@ class MemoryDisk:
         self._held.add(path)
         return MemoryLock(self._held, path)
 
-    def fresh_id(self) -> bytes:
-        return self.calls.to_bytes(16, "little")
-
     # What the world does.
 
     def crash(self, chance: random.Random) -> "MemoryDisk":

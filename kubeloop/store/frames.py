@@ -1,10 +1,14 @@
 """The bytes of log and snapshot files: a header, then frames. Pure; see docs/store-format.md.
 
     header  "KUBELOOP" | version u32 | kind u32 | cluster id 16 bytes | CRC-32C u32 of all before
-    frame   length u32 | CRC-32C u32 of the payload | CRC-32C u32 of these eight bytes | payload
+    frame   mark | length u32 | CRC-32C u32 of the payload | CRC-32C u32 of all before | payload
 
 All numbers are little-endian; a payload is one msgpack value. The head of a frame has a checksum of
 its own, so that a damaged length is seen as damage, and not taken for a frame that was cut short.
+
+Only the last write of a log can be unfinished, for each is synced before the next. So a frame that
+is not whole is *torn*, if nothing comes after it and a part of it is missing: the file ends, or a
+sector is zeros. Anything else is *corrupt*; so is what one flipped bit explains.
 """
 
 import struct
@@ -18,11 +22,13 @@ MAGIC: Final = b"KUBELOOP"
 VERSION: Final = 1
 LOG, SNAPSHOT = 1, 2
 HEADER_SIZE: Final = 36
-HEAD_SIZE: Final = 12
+MARK: Final = b"\xf5klf"  # Where frames begin; no valid UTF-8, so rare in values.
+HEAD_SIZE: Final = 16
 SECTOR: Final = 512  # What a disk writes whole, or not at all.
 _HEADER: Final = struct.Struct("<8sII16s")
-_HEAD: Final = struct.Struct("<II")
+_HEAD: Final = struct.Struct("<4sII")
 _SUM: Final = struct.Struct("<I")
+_POLYNOMIAL: Final = 0x82F63B78  # Of CRC-32C, reflected.
 
 
 class BadHeader(Exception):
@@ -74,7 +80,7 @@ def read_header(data: bytes, kind: int) -> bytes:
 
 def frame(payload: bytes) -> bytes:
     """Return a frame around a payload."""
-    head = _HEAD.pack(len(payload), checksum(payload))
+    head = _HEAD.pack(MARK, len(payload), checksum(payload))
     return head + _SUM.pack(checksum(head)) + payload
 
 
@@ -99,30 +105,67 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
     start = offset + HEAD_SIZE
     if start > len(data):
         return Flaw(offset, "torn", "the file ends in the head of a frame")
-    head = data[offset : offset + _HEAD.size]
-    if _SUM.unpack_from(data, offset + _HEAD.size)[0] != checksum(head):
-        if _has_hole(data, offset, len(data)):
-            return Flaw(offset, "torn", "a sector of the last write is missing")
-        return Flaw(offset, "corrupt", "the checksum of a frame's head is wrong")
-    length, expected = _HEAD.unpack(head)
+    head = data[offset:start]
+    if not _is_head(head):
+        why = "the head of a frame is not what was written"
+        rotten = _is_head_but_one_bit(head)
+        return _flaw(data, offset, len(data), why, rotten=rotten)
+    _, length, expected = _HEAD.unpack_from(head)
     end = start + length
     if end > len(data):
         return Flaw(offset, "torn", "the file ends in a frame")
     payload = data[start:end]
-    if checksum(payload) != expected:
-        if _has_hole(data, offset, end):
-            return Flaw(offset, "torn", "a sector of the last write is missing")
-        return Flaw(offset, "corrupt", "the checksum of a frame is wrong")
+    found = checksum(payload)
+    if found != expected:
+        why = "the checksum of a frame is wrong"
+        rotten = _is_one_bit(found ^ expected, length)
+        return _flaw(data, offset, end, why, rotten=rotten)
     return Frame(offset, end, payload)
 
 
-def _has_hole(data: bytes, start: int, end: int) -> bool:
-    """Tell whether a part of a sector's size or more, or the very end, is zeros.
+def _flaw(data: bytes, offset: int, end: int, why: str, *, rotten: bool) -> Flaw:
+    if not rotten and _has_hole(data, offset, end) and not _more(data, offset + 1):
+        return Flaw(offset, "torn", "a part of the last write is missing")
+    return Flaw(offset, "corrupt", why)
 
-    That is what an unsynced write looks like whose sectors were not all written.
+
+def _is_head(head: bytes) -> bool:
+    body = head[: _HEAD.size]
+    return body.startswith(MARK) and _SUM.unpack_from(head, _HEAD.size)[0] == checksum(body)
+
+
+def _is_head_but_one_bit(head: bytes) -> bool:
+    number = int.from_bytes(head, "little")
+    bits = range(8 * len(head))
+    return any(_is_head((number ^ (1 << bit)).to_bytes(len(head), "little")) for bit in bits)
+
+
+def _is_one_bit(difference: int, length: int) -> bool:
+    """Tell whether a wrong checksum is that of `length` bytes of which one bit was flipped.
+
+    difference: between the checksums. CRCs are linear: it depends only on where the bit is, and
+                the bit before gives the next state of the shift register.
     """
+    state = _POLYNOMIAL
+    for _ in range(8 * length):
+        if state == difference:
+            return True
+        state = state >> 1 ^ (_POLYNOMIAL if state & 1 else 0)
+    return False
+
+
+def _more(data: bytes, offset: int) -> bool:
+    """Tell whether another frame begins at `offset` or later."""
+    while (offset := data.find(MARK, offset)) >= 0:
+        if _is_head(data[offset : offset + HEAD_SIZE].ljust(HEAD_SIZE, b"\0")):
+            return True
+        offset += 1
+    return False
+
+
+def _has_hole(data: bytes, start: int, end: int) -> bool:
+    """Tell whether the part of a sector is zeros: one that was not written."""
     for sector in range(start // SECTOR * SECTOR, end, SECTOR):
-        part = data[max(start, sector) : min(end, sector + SECTOR)]
-        if len(part) >= 8 and not any(part):
+        if not any(data[max(start, sector) : min(end, sector + SECTOR)]):
             return True
     return False

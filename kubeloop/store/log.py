@@ -5,7 +5,9 @@ A directory holds `log-REVISION` segments, named by the first revision they may 
 together. Nothing is acknowledged before its frame is synced. See docs/store-format.md.
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ from kubeloop.store.frames import (
 from kubeloop.store.history import Stored, Write
 
 SEGMENT_BYTES: Final = 16 * 2**20  # A segment that has grown to this is followed by a new one.
-_CHUNK: Final = 256  # Values in one frame of a snapshot.
+_PIECE_BYTES: Final = 2**20  # Of a snapshot, written and synced at a time.
 
 
 class SyncFailed(OSError):
@@ -60,18 +62,29 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What was cut off the last segment on opening: a write that was never acknowledged."""
+
+    path: str
+    offset: int
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
     """What was found on opening.
 
-    items:     the values as of `revision`.
-    cut_bytes: what was cut off the last segment: a write that was never acknowledged.
+    items: the values as of `revision`.
+    bytes: of the log, after the snapshot.
     """
 
     revision: int
     items: list[Stored]
     cluster_id: bytes
-    cut_bytes: int = 0
     transactions: int = 0
+    bytes: int = 0
+    cut: Cut | None = None
 
 
 def encode(group: Sequence[Transaction]) -> bytes:
@@ -84,10 +97,14 @@ def encode(group: Sequence[Transaction]) -> bytes:
 
 
 class Log:
-    """Appends to the newest segment. Not safe for use by two threads at once."""
+    """Appends to the newest segment. Not safe for use by two threads at once.
 
-    def __init__(self, disk: Disk, directory: str, cluster_id: bytes) -> None:
+    sync: whether to sync; without, a loss of power may cost what was acknowledged lately.
+    """
+
+    def __init__(self, disk: Disk, directory: str, cluster_id: bytes, *, sync: bool = True) -> None:
         self.disk, self.directory, self.cluster_id = disk, directory, cluster_id
+        self._sync_always = sync
         self._file: File | None = None
         self._size = 0
 
@@ -97,58 +114,50 @@ class Log:
         first_revision: of the group, which names the segment if one has to be begun.
         """
         if self._file is None or self._size >= SEGMENT_BYTES:
-            self.rotate(first_revision)
+            self._rotate(first_revision)
         assert self._file is not None
         try:
             self._file.append(data)
-        except OSError:
-            self._file.truncate(self._size)
-            raise
-        try:
-            self._file.sync()
         except OSError as error:
-            raise SyncFailed(error.errno, error.strerror) from error
+            try:
+                self._file.truncate(self._size)
+            except OSError as worse:
+                raise SyncFailed(worse.errno, worse.strerror) from error
+            raise
+        if self._sync_always:
+            self._sync(self._file)
         self._size += len(data)
 
-    def rotate(self, first_revision: int) -> None:
-        """Begin a new segment. Raises: OSError."""
-        path = f"{self.directory}/{_name('log', first_revision)}"
-        file = self.disk.open(path)
-        try:
-            file.truncate(0)  # What an earlier attempt may have left.
-            file.append(header(LOG, self.cluster_id))
-            file.sync()
-            self.disk.sync_directory(self.directory)
-        except OSError:
-            file.close()
-            raise
-        self.close()
-        self._file, self._size = file, HEADER_SIZE
-
     def resume(self, name: str, size: int) -> None:
-        """Go on with an existing segment whose good part has this size."""
+        """Go on with an existing segment whose good part has this size. Raises: OSError."""
         self._file = self.disk.open(f"{self.directory}/{name}")
         self._file.truncate(size)
         self._file.sync()
         self._size = size
 
-    def snapshot(self, revision: int, items: Sequence[Stored]) -> None:
+    def snapshot(self, revision: int, items: Sequence[Stored]) -> Iterator[int]:
         """Write all values beside, put them in place at once, and delete what they replace.
 
-        Raises: OSError; then the log is as good as before.
+        A generator, so that groups can be appended between its steps: the first must be taken
+        before what comes after `revision` is appended. Yields the bytes written so far.
+
+        Raises: OSError; then the log is as good as before. SyncFailed.
         """
-        self.rotate(revision + 1)
+        self._rotate(revision + 1)
         name = _name("snapshot", revision)
         beside = f"{self.directory}/{name}.new"
+        size = 0
         file = self.disk.open(beside)
         try:
-            file.truncate(0)
-            file.append(header(SNAPSHOT, self.cluster_id))
-            for start in range(0, len(items), _CHUNK):
-                part = items[start : start + _CHUNK]
-                file.append(frame(msgpack.packb([[i.key, i.value, i.revision] for i in part])))
-            file.append(frame(msgpack.packb(len(items))))
-            file.sync()
+            for piece in self._pieces(items):
+                file.append(piece)
+                file.sync()
+                size += len(piece)
+                yield size
+        except OSError:
+            with suppress(OSError):
+                self.disk.remove(beside)  # Else it will be on the next opening.
+            raise
         finally:
             file.close()
         self.disk.rename(beside, f"{self.directory}/{name}")
@@ -157,7 +166,6 @@ class Log:
             kind, number = _parse(old)
             if (kind == "log" and number <= revision) or (kind == "snapshot" and number < revision):
                 self.disk.remove(f"{self.directory}/{old}")
-        self.disk.sync_directory(self.directory)
 
     def close(self) -> None:
         """Close the segment."""
@@ -165,8 +173,44 @@ class Log:
             self._file.close()
             self._file = None
 
+    def _rotate(self, first_revision: int) -> None:
+        """Begin a new segment. Raises: OSError, after which the log is as before; SyncFailed."""
+        path = f"{self.directory}/{_name('log', first_revision)}"
+        file = self.disk.open(path)
+        try:
+            file.truncate(0)  # What an earlier attempt may have left.
+            file.append(header(LOG, self.cluster_id))
+            self._sync(file)
+            self.disk.sync_directory(self.directory)
+        except OSError:
+            file.close()
+            raise
+        self.close()
+        self._file, self._size = file, HEADER_SIZE
 
-def recover(disk: Disk, directory: str, fresh_id: bytes) -> tuple[Log, Recovery]:
+    def _sync(self, file: File) -> None:
+        try:
+            file.sync()
+        except OSError as error:
+            raise SyncFailed(error.errno or errno.EIO, error.strerror) from error
+
+    def _pieces(self, items: Sequence[Stored]) -> Iterator[bytes]:
+        """Yield the bytes of a snapshot."""
+        yield header(SNAPSHOT, self.cluster_id)
+        part: list[tuple[str, bytes, int]] = []
+        size = 0
+        for item in items:
+            part.append((item.key, item.value, item.revision))
+            size += len(item.value)
+            if size >= _PIECE_BYTES:
+                yield frame(msgpack.packb(part))
+                part, size = [], 0
+        yield frame(msgpack.packb(part)) + frame(msgpack.packb(len(items)))
+
+
+def recover(
+    disk: Disk, directory: str, fresh_id: bytes, *, sync: bool = True
+) -> tuple[Log, Recovery]:
     """Read everything back; return the log, ready to append.
 
     fresh_id: the cluster id of an empty directory.  Raises: CorruptLog, OSError.
@@ -174,23 +218,28 @@ def recover(disk: Disk, directory: str, fresh_id: bytes) -> tuple[Log, Recovery]
     names = disk.names(directory)
     for name in names:
         if name.endswith(".new"):
-            disk.remove(f"{directory}/{name}")
-    snapshots = sorted(n for n in names if _parse(n)[0] == "snapshot")
-    segments = sorted(n for n in names if _parse(n)[0] == "log")
+            disk.remove(f"{directory}/{name}")  # A snapshot that was not finished.
     reader = _Reader(disk, directory)
+    snapshots = sorted(n for n in names if _parse(n)[0] == "snapshot")
     if snapshots:
         reader.read_snapshot(snapshots[-1])
     # Segments the snapshot has replaced may be there still: a crash came before their removal.
-    segments = [n for n in segments if _parse(n)[1] > reader.base]
+    segments = sorted(n for n in names if _parse(n)[0] == "log" and _parse(n)[1] > reader.base)
+    while segments and reader.is_empty(segments[-1]):
+        disk.remove(f"{directory}/{segments.pop()}")
     good = 0
     for name in segments:
         good = reader.read_segment(name, last=name == segments[-1])
-    log = Log(disk, directory, reader.cluster_id or fresh_id)
-    if segments and good:
+    log = Log(disk, directory, reader.cluster_id or fresh_id, sync=sync)
+    if segments:
         log.resume(segments[-1], good)
-    items = list(reader.values.values())
     return log, Recovery(
-        reader.revision, items, log.cluster_id, reader.cut_bytes, reader.transactions
+        revision=reader.revision,
+        items=list(reader.values.values()),
+        cluster_id=log.cluster_id,
+        transactions=reader.transactions,
+        bytes=reader.bytes,
+        cut=reader.cut,
     )
 
 
@@ -202,16 +251,20 @@ class _Reader:
         self.values: dict[str, Stored] = {}
         self.revision = self.base = 0
         self.cluster_id = b""
-        self.cut_bytes = self.transactions = 0
+        self.transactions = self.bytes = 0
+        self.cut: Cut | None = None
 
     def read_snapshot(self, name: str) -> None:
+        """Begin with the values of a snapshot."""
         path = f"{self.directory}/{name}"
         data = self.disk.read(path)
         self._take_header(path, data, SNAPSHOT)
         count: Any = None
         for found in frames(data):
-            if isinstance(found, Flaw) or count is not None:
-                raise CorruptLog(path, found.offset, 0, "the snapshot is not whole")
+            if isinstance(found, Flaw):
+                raise CorruptLog(path, found.offset, 0, found.why)
+            if count is not None:
+                raise CorruptLog(path, found.offset, 0, "the snapshot goes on after its end")
             content = msgpack.unpackb(found.payload)
             if isinstance(content, int):
                 count = content
@@ -221,25 +274,31 @@ class _Reader:
             raise CorruptLog(path, len(data), 0, "the snapshot is not whole")
         self.revision = self.base = _parse(name)[1]
 
+    def is_empty(self, name: str) -> bool:
+        """Tell whether a segment was made, but never held anything."""
+        data = self.disk.read(f"{self.directory}/{name}")
+        if len(data) == HEADER_SIZE and not self.cluster_id:
+            with suppress(BadHeader):
+                self.cluster_id = read_header(data, LOG)
+        return len(data) <= HEADER_SIZE
+
     def read_segment(self, name: str, *, last: bool) -> int:
-        """Apply a segment; return the size of its good part, 0 if it has none."""
+        """Apply a segment; return the size of its good part. Raises: CorruptLog."""
         path = f"{self.directory}/{name}"
         data = self.disk.read(path)
-        if last and (len(data) < HEADER_SIZE or not any(data[:HEADER_SIZE])):
-            # Made, and not yet synced, when the power went: it never held anything.
-            self.cut_bytes = len(data)
-            self.disk.remove(path)
-            return 0
+        if len(data) <= HEADER_SIZE and not last:
+            return 0  # Begun when the disk was full; the one before went on.
         self._take_header(path, data, LOG)
         good = HEADER_SIZE
         for found in frames(data):
             if isinstance(found, Flaw):
                 if not last or found.kind == "corrupt":
                     raise CorruptLog(path, found.offset, self.revision, found.why)
-                self.cut_bytes = len(data) - found.offset
+                self.cut = Cut(path, found.offset, len(data) - found.offset, found.why)
                 break
             self._apply(path, found.offset, msgpack.unpackb(found.payload))
             good = found.end
+        self.bytes += good
         return good
 
     def _apply(self, path: str, offset: int, group: Any) -> None:
@@ -261,7 +320,7 @@ class _Reader:
         except BadHeader as error:
             raise CorruptLog(path, 0, self.revision, str(error)) from error
         if self.cluster_id and cluster_id != self.cluster_id:
-            raise CorruptLog(path, 16, self.revision, "it belongs to another cluster")
+            raise CorruptLog(path, 0, self.revision, "it belongs to another cluster")
         self.cluster_id = cluster_id
 
 

@@ -9,8 +9,12 @@ writes and serves what is durable. A full disk refuses writes until there is roo
 """
 
 import errno
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import pykka
 
@@ -73,16 +77,18 @@ class Store:
         threadsafe: Threadsafe | None,
         fresh_id: bytes,
         history_revisions: int = HISTORY_REVISIONS,
+        sync: Literal["always", "never"] = "always",
     ) -> "Store":
         """Open the store in a directory, which must exist.
 
         threadsafe: runs a call on the loop, from the thread that syncs; None syncs inline.
         fresh_id:   16 random bytes: the id of the cluster if the directory is empty.
+        sync:       "never" survives a crash of the process, but not a loss of power.
         Raises: BlockingIOError if another process has it open, CorruptLog, OSError.
         """
         lock = disk.lock(f"{directory}/lock")
         try:
-            log, recovery = recover(disk, directory, fresh_id)
+            log, recovery = recover(disk, directory, fresh_id, sync=sync == "always")
         except BaseException:
             lock.release()
             raise
@@ -267,32 +273,28 @@ class _SyncActor(pykka.ThreadingActor):
     def __init__(self, log: Log, answer: Callable[[Callable[[], None]], None]) -> None:
         super().__init__()
         self._log, self._answer = log, answer
-        self._snapshots: deque[Iterator[int]] = deque()
+        self._snapshot: Generator[int, None, None] | None = None
 
     def on_receive(self, message: Any) -> None:
         if message is not _NEXT_PIECE:
             job, done = message
             error = _write(self._log, job)
-            if error is None and job.snapshot is not None:
-                self._begin(_snapshot(self._log, job))
+            if error is None and self._snapshot is None:
+                self._snapshot = _snapshot(self._log, job)
+                self._write_piece()
             self._answer(lambda: done(error))
-        elif self._snapshots:
-            if next(self._snapshots[0], None) is None:
-                self._snapshots.popleft()
-            self._again()
+        else:
+            self._write_piece()
 
     def on_stop(self) -> None:
-        while self._snapshots:
-            for _ in self._snapshots.popleft():
-                pass
+        if self._snapshot is not None:
+            self._snapshot.close()  # What there is of it is removed on the next opening.
 
-    def _begin(self, snapshot: Iterator[int]) -> None:
-        if next(snapshot, None) is not None and not self._snapshots:
-            self._snapshots.append(snapshot)
-            self._again()
-
-    def _again(self) -> None:
-        if self._snapshots:
+    def _write_piece(self) -> None:
+        assert self._snapshot is not None
+        if next(self._snapshot, None) is None:
+            self._snapshot = None
+        else:
             self.actor_ref.tell(_NEXT_PIECE)
 
 
@@ -308,7 +310,7 @@ def _write(log: Log, job: _Job) -> OSError | None:
     return None
 
 
-def _snapshot(log: Log, job: _Job) -> Iterator[int]:
+def _snapshot(log: Log, job: _Job) -> Generator[int, None, None]:
     """Write the snapshot of a job, if it has one; yield after every piece."""
     if job.snapshot is None:
         return
