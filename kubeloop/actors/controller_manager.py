@@ -1,12 +1,17 @@
-"""The controller manager: one shell around all controllers, one view they share.
+"""The controller manager: one actor that runs all controllers over one view they share.
 
 Drain → fold → reconcile → commit: a turn takes what arrived, folds it into the view, marks what is
-dirty, reconciles that, and sends one batch of writes. It hears facts and tells writes; it asks
-nobody, so it may lag but never deadlock.
+dirty, reconciles that, and sends the writes. It hears facts and tells writes; it asks nobody, so it
+may lag but never deadlock.
+
+After a list it does not act until the API server has answered a read that stands behind all that
+was ever sent from here: writes of before the list, of this actor or of the one it replaces, have
+been done or lost by then, and the view has seen them. So a crash never makes anything twice.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgpack
@@ -14,7 +19,7 @@ from pykka._envelope import Envelope
 
 from kubeloop.actors.actor import AsyncActor, Scene
 from kubeloop.actors.controllers import all_controllers
-from kubeloop.actors.controllers.base import Action, Controller, Event, split
+from kubeloop.actors.controllers.base import NOTHING, Action, Controller, Event, Result, split
 from kubeloop.actors.controllers.settings import Settings
 from kubeloop.actors.events import Recorder
 from kubeloop.actors.messages import (
@@ -22,6 +27,7 @@ from kubeloop.actors.messages import (
     Facts,
     Listing,
     Outcome,
+    Request,
     Subscribe,
     Synced,
     decode,
@@ -29,20 +35,30 @@ from kubeloop.actors.messages import (
 from kubeloop.actors.view import View
 from kubeloop.actors.workqueue import WorkQueue
 
-FLYING_MAX: Final = 1000  # Writes on their way: bounds the API server's mailbox.
+FLYING_MAX: Final = 512  # Writes of one controller on their way, give or take those of one key.
 KEYS_MAX: Final = 200  # Keys of one controller in one turn: bounds how long it holds the loop.
+FENCE_AGAIN_S: Final = 0.1  # A fence that was refused is tried again.
+NAMESPACE_ENDS: Final = "NamespaceTerminating"
+_NEVER: Final = float("inf")
+
+logger = logging.getLogger("kubeloop.actors")
 
 __all__ = ["ControllerManager", "Settings"]
 
 
 @dataclass(slots=True)
 class _Bench:
-    """One controller at work. trouble: why its last writes were refused, by key."""
+    """One controller at work.
+
+    flying:  its writes on their way;  trouble: why a key's last writes were refused.
+    """
 
     controller: Controller
-    queue: WorkQueue
     recorder: Recorder
-    trouble: dict[str, str]
+    user: str
+    queue: WorkQueue = field(default_factory=WorkQueue)
+    flying: int = 0
+    trouble: dict[str, str] = field(default_factory=dict)
 
 
 class ControllerManager(AsyncActor):
@@ -50,17 +66,22 @@ class ControllerManager(AsyncActor):
 
     def __init__(self, scene: Scene, name: str, *, settings: Settings | None = None) -> None:
         super().__init__(scene, name)
-        controllers = all_controllers(settings or Settings())
+        controllers = all_controllers(settings or Settings(), begun_s=self.world.wall())
         self.resources = sorted({r for c in controllers for r in c.resources})
         self.view = View({k: v for c in controllers for k, v in c.indexes.items()})
-        self._benches = [_Bench(c, WorkQueue(), Recorder(c.name), {}) for c in controllers]
+        self._benches = [_Bench(c, Recorder(c.name), _user(c)) for c in controllers]
         self._by_resource: dict[str, list[_Bench]] = {}
         for bench in self._benches:
             for resource in bench.controller.resources:
                 self._by_resource.setdefault(resource, []).append(bench)
         self._flying: dict[str, tuple[_Bench, str, Action]] = {}
+        # Outcomes meant for the actor we replace must not be taken for ours.
+        self._tags = f"{self.world.rng.getrandbits(64):x}"
         self._sent = 0
         self._listing = False
+        self._fence = ""
+        self._fenced_at: int | None = None  # The revision the view must reach; None: not known.
+        self._fence_due = _NEVER
 
     def on_start(self) -> None:
         self.send(API_SERVER, Subscribe(self.name, self.resources).encode())
@@ -68,15 +89,20 @@ class ControllerManager(AsyncActor):
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         for envelope in envelopes:
             self._hear(envelope.message)
+        if self._fence_due <= self.world.now():
+            self._send_fence()
+        if not self._may_act():
+            return
         self._mark()
-        if self.view.synced:
-            for bench in self._benches:
-                self._work(bench)
-            self._set_alarm()
+        for bench in self._benches:
+            self._work(bench)
+        self._set_alarm()
 
     def idle(self) -> bool:
         """Tell whether nothing is left to do but to wait for the clock."""
-        return self.view.synced and all(bench.queue.idle() for bench in self._benches)
+        return self._may_act() and all(bench.queue.idle() for bench in self._benches)
+
+    # Hearing.
 
     def _hear(self, frame: bytes) -> None:
         message = decode(frame)
@@ -84,87 +110,151 @@ class ControllerManager(AsyncActor):
             if self.view.synced or self._listing:
                 for fact in message.facts():
                     self.view.fold(fact)
+                if self.view.synced:
+                    self.view.advance(message.revision)
         elif isinstance(message, Outcome):
-            self._settle(message)
+            if self._fence and message.tag == self._fence:
+                self._pass_fence(message)
+            else:
+                self._settle(message)
         elif isinstance(message, Listing):
-            self.view.begin()
-            self._listing = True
-            self._flying.clear()
-            for bench in self._benches:
-                bench.queue = WorkQueue()
+            self._start_over()
         elif isinstance(message, Synced):
             self.view.finish(message.revision)
             self._listing = False
         else:
             raise TypeError(f"the controller manager was sent {message!r}")
 
-    def _mark(self) -> None:
-        """Mark what the changes touch; only once the list is whole, or much would look missing."""
-        if not self.view.synced:
+    def _start_over(self) -> None:
+        """Forget what we knew; send a read that will be answered after all we ever wrote."""
+        self.view.begin()
+        self._listing = True
+        for bench in self._benches:
+            bench.queue = WorkQueue()
+        self._send_fence()
+
+    def _send_fence(self) -> None:
+        self._fence, self._fenced_at, self._fence_due = self._tag(), None, _NEVER
+        read = Request(
+            "list", "namespaces", options={"limit": 1}, sender=self.name, tag=self._fence
+        )
+        self.send(API_SERVER, read.encode())
+
+    def _pass_fence(self, outcome: Outcome) -> None:
+        if outcome.code >= 300:
+            self._fence_due = self.world.now() + FENCE_AGAIN_S
+            self.wake_in(FENCE_AGAIN_S, "fence")
             return
+        self._fenced_at = outcome.revision
+        self._flying.clear()  # Whatever is still missing was lost.
+        for bench in self._benches:
+            bench.flying = 0
+
+    def _may_act(self) -> bool:
+        fenced_at = self._fenced_at
+        return self.view.synced and fenced_at is not None and self.view.revision >= fenced_at
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Hear how a write went."""
+        flown = self._flying.pop(outcome.tag, None)
+        if flown is None:
+            return
+        bench, key, action = flown
+        bench.flying -= 1
+        done = outcome.code < 300
+        ok = done or (outcome.code == 404 and action.gone_is_fine)
+        event = action.success if ok else action.failure
+        if event is not None:
+            body = msgpack.unpackb(outcome.body) if outcome.body else {}
+            if ok:
+                name = body.get("metadata", {}).get("name", "")
+                self._tell(bench, replace(event, message=event.message.replace("{name}", name)))
+            elif not _namespace_ends(body):  # Then it was to be expected, and is no news.
+                error = str(body.get("message", ""))
+                bench.trouble[key] = error
+                self._tell(bench, replace(event, message=event.message.replace("{error}", error)))
+        revision = outcome.revision if done else 0
+        bench.queue.heard(key, ok=ok, revision=revision, now_s=self.world.now())
+
+    # Acting.
+
+    def _mark(self) -> None:
+        """Mark what the changes touch."""
         for key, before, after in self.view.take_changed():
             for bench in self._by_resource.get(split(key)[0], ()):
                 for item in bench.controller.keys(key, before, after, self.view):
                     bench.queue.add(item)
 
     def _work(self, bench: _Bench) -> None:
-        room = min(KEYS_MAX, FLYING_MAX - len(self._flying))
-        if room <= 0:
-            return
-        now, wall = self.world.now(), self.world.wall()
-        taken = bench.queue.take(now, self.view.revision, room)
-        for key in taken:
-            trouble = bench.trouble.pop(key, "")
-            result = bench.controller.reconcile(key, self.view, wall, trouble)
-            if result.again_s is not None:
-                bench.queue.add_at(key, now + max(0.0, result.again_s))
-            if result.actions:
-                bench.queue.begin(key, len(result.actions))
-            for action in result.actions:
-                self._send(bench, key, action)
-            for event in result.events:
-                self._tell(bench, event)
-        if len(taken) == room:
+        queue = bench.queue
+        queue.wake(self.world.now(), self.view.revision)
+        for _ in range(KEYS_MAX):
+            if bench.flying >= FLYING_MAX:
+                return  # The outcomes will give us a turn.
+            key = queue.pop()
+            if key is None:
+                return
+            self._look_at(bench, key)
+        if queue.ready():
             self._request_turn()
 
+    def _look_at(self, bench: _Bench, key: str) -> None:
+        """Reconcile one key, and send what that leads to."""
+        now_s = self.world.now()
+        result = self._reconcile(bench, key)
+        if result.again_s is not None:
+            bench.queue.add_at(key, now_s + max(0.0, result.again_s))
+        if result.actions:
+            bench.queue.begin(key, len(result.actions))
+        elif result is not _FAILED:
+            bench.queue.forget(key)
+        for action in result.actions:
+            self._send(bench, key, action)
+        for event in result.events:
+            self._tell(bench, event)
+
+    def _reconcile(self, bench: _Bench, key: str) -> Result:
+        trouble = bench.trouble.pop(key, "")
+        try:
+            return bench.controller.reconcile(key, self.view, self.world.wall(), trouble)
+        except Exception:  # An object nobody foresaw must not stop all the others.
+            logger.exception("%s cannot reconcile %s", bench.controller.name, key)
+            bench.queue.failed(key, self.world.now())
+            return _FAILED
+
     def _send(self, bench: _Bench, key: str, action: Action) -> None:
-        self._sent += 1
-        tag = str(self._sent)
+        tag = self._tag()
         self._flying[tag] = (bench, key, action)
+        bench.flying += 1
         request = replace(action.request, sender=self.name, tag=tag, seen=self.view.revision)
         self.send(API_SERVER, request.encode())
-
-    def _settle(self, outcome: Outcome) -> None:
-        flown = self._flying.pop(outcome.tag, None)
-        if flown is None:
-            return
-        bench, key, action = flown
-        ok = outcome.code < 300 or (outcome.code == 404 and action.gone_is_fine)
-        body = msgpack.unpackb(outcome.body) if outcome.body else {}
-        if not ok:
-            bench.trouble[key] = str(body.get("message", ""))
-        event = action.success if ok else action.failure
-        if event is not None:
-            name = (body.get("metadata") or {}).get("name", "")
-            message = event.message.replace("{name}", name)
-            message = message.replace("{error}", str(body.get("message", "")))
-            self._tell(bench, replace(event, message=message))
-        revision = outcome.revision if outcome.code < 300 else 0
-        bench.queue.heard(key, ok=ok, revision=revision, now_s=self.world.now())
 
     def _tell(self, bench: _Bench, event: Event) -> None:
         request = bench.recorder.record(
             event.regarding, event.type, event.reason, event.message, wall_s=self.world.wall()
         )
+        # Its outcome comes back without a tag, and is let go.
+        request = replace(request, user=bench.user, sender=self.name, seen=self.view.revision)
         self.send(API_SERVER, request.encode())
 
+    def _tag(self) -> str:
+        self._sent += 1
+        return f"{self._tags}-{self._sent}"
+
     def _set_alarm(self) -> None:
-        times = list(self._times())
+        times = [at for bench in self._benches if (at := bench.queue.next_at()) is not None]
         if times:
             self.wake_in(min(times) - self.world.now(), "queue")
 
-    def _times(self) -> Iterator[float]:
-        for bench in self._benches:
-            at = bench.queue.next_at()
-            if at is not None:
-                yield at
+
+_FAILED: Final = replace(NOTHING)
+
+
+def _user(controller: Controller) -> str:
+    return f"system:serviceaccount:kube-system:{controller.name}"
+
+
+def _namespace_ends(status: dict[str, Any]) -> bool:
+    """Tell whether a write was refused because its namespace is being deleted."""
+    causes = (status.get("details") or {}).get("causes") or ()
+    return any(cause.get("reason") == NAMESPACE_ENDS for cause in causes)

@@ -1,7 +1,7 @@
 """A view: what one actor knows of the cluster, folded from facts. Pure.
 
 Objects are decoded once, on arrival, and never changed afterwards: whoever wants to write makes a
-copy. `dirty` holds the keys that changed since the owner last took them.
+copy. `changed` holds what changed since the owner last took it.
 """
 
 from collections import defaultdict
@@ -27,7 +27,9 @@ class View:
         self.synced = False
         self.changed: list[tuple[str, Object | None, Object | None]] = []
         self._objects: dict[str, dict[str, Object]] = defaultdict(dict)
-        self._indexes = dict(indexes or {})
+        self._indexes: dict[str, dict[str, Index]] = defaultdict(dict)
+        for (resource, index), values in (indexes or {}).items():
+            self._indexes[resource][index] = values
         self._found: dict[tuple[str, str], dict[str, dict[str, Object]]] = defaultdict(dict)
 
     def begin(self) -> None:
@@ -44,24 +46,27 @@ class View:
 
     def fold(self, fact: Fact) -> None:
         """Bring the view up to one fact; append (key, before, after) to `changed`."""
-        objects = self._objects[fact.resource]
-        before = objects.get(fact.key)
-        after = fact.object()
+        resource, key = fact.resource, fact.key
+        objects = self._objects[resource]
+        before, after = objects.get(key), fact.object()
         if after is None:
-            objects.pop(fact.key, None)
+            objects.pop(key, None)
         else:
-            objects[fact.key] = after
-        for (resource, index), values in self._indexes.items():
-            if resource == fact.resource:
-                found = self._found[resource, index]
-                for value in values(before) if before is not None else ():
-                    found[value].pop(fact.key, None)
-                    if not found[value]:
-                        del found[value]
-                for value in values(after) if after is not None else ():
-                    found.setdefault(value, {})[fact.key] = after  # type: ignore[assignment]
+            objects[key] = after
+        for index, values in self._indexes.get(resource, {}).items():
+            found = self._found[resource, index]
+            for value in set(values(before)) if before is not None else ():
+                del found[value][key]
+                if not found[value]:
+                    del found[value]
+            for value in values(after) if after is not None else ():
+                found.setdefault(value, {})[key] = after  # type: ignore[assignment]
         self.revision = max(self.revision, fact.revision)
-        self.changed.append((fact.key, before, after))
+        self.changed.append((key, before, after))
+
+    def advance(self, revision: int) -> None:
+        """Hear that all facts up to `revision` have been folded."""
+        self.revision = max(self.revision, revision)
 
     def take_changed(self) -> list[tuple[str, Object | None, Object | None]]:
         """Return and forget the changes since the last call, oldest first."""
@@ -79,3 +84,7 @@ class View:
     def by(self, resource: str, index: str, value: str) -> Iterator[Object]:
         """Yield the objects found under `value` of `index`."""
         yield from self._found[resource, index].get(value, _NONE).values()
+
+    def count(self, resource: str, index: str, value: str) -> int:
+        """Return how many objects are found under `value` of `index`."""
+        return len(self._found[resource, index].get(value, _NONE))

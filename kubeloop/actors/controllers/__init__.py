@@ -13,12 +13,12 @@ from kubeloop.actors.controllers.service_accounts import ServiceAccountControlle
 from kubeloop.actors.controllers.settings import Settings
 
 
-def all_controllers(settings: Settings) -> list[Controller]:
-    """Return every controller, fresh."""
+def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
+    """Return every controller, fresh. begun_s: since when they watch [s since 1970]."""
     return [
         NamespaceController(),
         ServiceAccountController(settings),
-        NodeLifecycleController(settings),
+        NodeLifecycleController(settings, begun_s=begun_s),
         ReplicationController("ReplicationController"),
         ReplicationController("ReplicaSet"),
         DeploymentController(),

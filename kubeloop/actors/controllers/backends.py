@@ -4,16 +4,34 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubeloop.actors.controllers.base import DONE_PHASES, is_ready, own_namespace, split
+from kubeloop.actors.controllers.base import DONE_PHASES, is_ready, split
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.selectors import set_selector
 from kubeloop.store.facts import key_of
 
 SERVICES: Final = "services"
 PODS: Final = "pods"
+
+
+def _labels_of_pod(pod: Object) -> list[str]:
+    """Index: the labels of a pod, each within its namespace."""
+    metadata = pod["metadata"]
+    namespace = metadata.get("namespace", "")
+    return [f"{namespace}/{k}={v}" for k, v in (metadata.get("labels") or {}).items()]
+
+
+def _label_of_service(service: Object) -> list[str]:
+    """Index: one label that every pod behind a Service has."""
+    selector = (service.get("spec") or {}).get("selector")
+    if not selector:
+        return []
+    key, value = min(selector.items())
+    return [f"{service['metadata'].get('namespace', '')}/{key}={value}"]
+
+
 INDEXES: Final[Mapping[tuple[str, str], Index]] = {
-    (SERVICES, "namespace"): own_namespace,
-    (PODS, "namespace"): own_namespace,
+    (SERVICES, "label"): _label_of_service,
+    (PODS, "label"): _labels_of_pod,
 }
 
 
@@ -48,13 +66,15 @@ class Backend:
 
 
 def backends(service: Object, view: View) -> list[Backend]:
-    """Return the pods a Service's selector chooses that have an address, in the order of their
-    addresses."""
-    metadata, spec = service["metadata"], service["spec"]
+    """Return the pods a Service's selector chooses that have an address, ordered by it as text.
+
+    That is the order in which Kubernetes lists them.
+    """
+    spec = service["spec"]
     selector = set_selector(spec["selector"])
     always = bool(spec.get("publishNotReadyAddresses"))
     found = []
-    for pod in view.by(PODS, "namespace", metadata["namespace"]):
+    for pod in _candidates(service, view):
         status = pod.get("status") or {}
         if not status.get("podIP") or status.get("phase") in DONE_PHASES:
             continue
@@ -63,8 +83,17 @@ def backends(service: Object, view: View) -> list[Backend]:
         serving, ending = is_ready(pod), bool(pod["metadata"].get("deletionTimestamp"))
         ready = always or (serving and not ending)
         ports = tuple(_ports(spec, pod))
+        if spec.get("ports") and not ports:
+            continue  # It has none of the named ports.
         found.append(Backend(pod, status["podIP"], ports, ready, serving, ending))
-    return sorted(found, key=lambda b: tuple(int(part) for part in b.ip.split(".")))
+    return sorted(found, key=lambda b: (b.ip, b.pod["metadata"]["uid"]))
+
+
+def _candidates(service: Object, view: View) -> Iterator[Object]:
+    """Yield the pods that have that label of the selector which the fewest have."""
+    namespace = service["metadata"]["namespace"]
+    wanted = [f"{namespace}/{k}={v}" for k, v in service["spec"]["selector"].items()]
+    return view.by(PODS, "label", min(wanted, key=lambda pair: view.count(PODS, "label", pair)))
 
 
 def services_of(key: str, before: Object | None, after: Object | None, view: View) -> Iterator[str]:
@@ -72,11 +101,14 @@ def services_of(key: str, before: Object | None, after: Object | None, view: Vie
     _, namespace, _ = split(key)
     if before is not None and after is not None and not _matters(before, after):
         return
-    labels = [p["metadata"].get("labels") or {} for p in (before, after) if p is not None]
-    for service in view.by(SERVICES, "namespace", namespace):
-        selector = (service.get("spec") or {}).get("selector")
-        if selector and any(set_selector(selector).matches(told) for told in labels):
-            yield key_of(SERVICES, namespace, service["metadata"]["name"])
+    for pod in (before, after):
+        if pod is None:
+            continue
+        labels = pod["metadata"].get("labels") or {}
+        for label in _labels_of_pod(pod):
+            for service in view.by(SERVICES, "label", label):
+                if set_selector(service["spec"]["selector"]).matches(labels):
+                    yield key_of(SERVICES, namespace, service["metadata"]["name"])
 
 
 def has_selector(service: Object | None) -> bool:
@@ -102,7 +134,7 @@ def trigger_time(service: Object, found: Iterable[Backend]) -> str:
     """Return when what led to these endpoints happened: the newest change we can date."""
     times = [service["metadata"]["creationTimestamp"]]
     conditions = [c for b in found for c in (b.pod.get("status") or {}).get("conditions") or ()]
-    times += [c["lastTransitionTime"] for c in conditions if c["type"] == "Ready"]
+    times += [c.get("lastTransitionTime") or "" for c in conditions if c["type"] == "Ready"]
     return str(max(times))
 
 

@@ -9,6 +9,7 @@ import msgpack
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.calls import Request
 from kubeloop.api.resources import RESOURCES
+from kubeloop.api.times import parse, rfc3339
 
 DONE_PHASES: Final = ("Succeeded", "Failed")
 
@@ -25,7 +26,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A write, and what to tell when it worked or failed. gone_is_fine: 404 counts as done."""
+    """A write, and what to tell when it worked or failed.
+
+    failure:      also makes the refusal the `trouble` of the next look at this work item.
+    gone_is_fine: 404 counts as done.
+    """
 
     request: Request
     success: Event | None = None
@@ -69,7 +74,7 @@ class Controller(Protocol):
         """Return the writes that bring one work item closer to what is wanted.
 
         now_s:   seconds since 1970.
-        trouble: why the last writes of this item were refused; "" if they were not.
+        trouble: why a write of the last look at this item was refused; "" if none was.
         """
 
 
@@ -131,6 +136,14 @@ def is_ready(pod: Object) -> bool:
     return ready is not None and ready["status"] == "True"
 
 
+def unix_s(text: Any) -> float:
+    """Return seconds since 1970; 0 for what is no time: users may write into statuses."""
+    try:
+        return parse(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Writer:
     """Makes the requests of one controller."""
@@ -161,9 +174,43 @@ class Writer:
         options = {"patchType": type_}
         return self._about(obj, "patch", subresource, msgpack.packb(patch), options)
 
+    def adopt(self, obj: Object, owner: Object) -> Action:
+        """Return the write that makes `owner` the controller of `obj`, unless it has one by now."""
+        patch = {"metadata": {"ownerReferences": [reference_to(owner)]}}
+        return Action(self.patch(obj, patch, type_="strategic"), gone_is_fine=True)
+
+    def release(self, obj: Object, uids: Iterable[str]) -> Action:
+        """Return the write that takes these owners from `obj`, and leaves all others."""
+        gone = [{"$patch": "delete", "uid": uid} for uid in uids]
+        patch = {"metadata": {"ownerReferences": gone}}
+        return Action(self.patch(obj, patch, type_="strategic"), gone_is_fine=True)
+
+    def disrupt(
+        self, pod: Object, reason: str, message: str, now_s: float, *, failed: bool = False
+    ) -> list[Action]:
+        """Return the write that says why a pod will be ended, none if that is known.
+
+        failed: nobody will ever report the pod's end, so its phase is told to be Failed.
+        """
+        phase = (pod.get("status") or {}).get("phase")
+        known = condition(pod, "DisruptionTarget")
+        if phase in DONE_PHASES or (known is not None and known.get("reason") == reason):
+            return []
+        target = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastTransitionTime": rfc3339(now_s),
+            "reason": reason,
+            "message": message,
+        }
+        status: dict[str, Any] = {"conditions": [target], **({"phase": "Failed"} if failed else {})}
+        request = self.patch(pod, {"status": status}, type_="strategic", subresource="status")
+        return [Action(request, gone_is_fine=True)]
+
     def delete(self, obj: Object, **options: Any) -> Request:
         """Return the request that deletes this very object (its uid is checked)."""
-        options["preconditions"] = {"uid": obj["metadata"]["uid"]}
+        preconditions = {"uid": obj["metadata"]["uid"], **options.pop("preconditions", {})}
+        options["preconditions"] = preconditions
         return self._about(obj, "delete", "", b"", options)
 
     def _about(

@@ -5,9 +5,10 @@ One look takes one step; the facts it causes lead to the next. Source: Kubernete
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from kubeloop.actors.controllers.base import (
+    DONE_PHASES,
     NOTHING,
     Action,
     Event,
@@ -15,7 +16,6 @@ from kubeloop.actors.controllers.base import (
     Writer,
     controller_of,
     controller_uids,
-    is_active,
     own_namespace,
     own_uid,
     reference_to,
@@ -81,8 +81,8 @@ class DeploymentController:
             for set_ in (before, after):
                 if set_ is not None:
                     yield from self._owners(set_, namespace, view)
-        elif after is None and before is not None:
-            # Recreate waits for the last old pod to go.
+        elif before is not None and _runs(before) and (after is None or not _runs(after)):
+            # Recreate waits for the last old pod to end.
             owner = controller_of(before)
             for set_ in view.by(SETS, "uid", owner["uid"]) if owner else ():
                 yield from self._owners(set_, namespace, view)
@@ -107,16 +107,20 @@ class DeploymentController:
             return NOTHING
         sets = sorted(view.by(SETS, "controller", deployment["metadata"]["uid"]), key=_age)
         new = next((s for s in sets if same_template(s, deployment)), None)
+        old = [s for s in sets if s is not new]
         limits = bounds_of(deployment)
         actions: list[Action] = []
         if not deployment["metadata"].get("deletionTimestamp"):
             actions = self._claim(deployment, sets, view) or self._step(
-                deployment, new, [s for s in sets if s is not new], limits, view
+                deployment, new, old, limits, view
             )
-        status, again_s = status_of(deployment, new, sets, limits, now_s)
-        status |= self._collision(deployment, new, view)
-        # The revision is written first: a write of the status would not see it.
-        if status != (deployment.get("status") or {}) and not _touches(actions, deployment):
+        if _touches(actions, deployment):
+            return Result(actions)  # What is written of it now, its status would not see.
+        fresh = new is not None and _is_fresh(new, old)
+        status, again_s = status_of(
+            deployment, new, sets, limits, now_s, fresh=fresh, trouble=trouble
+        )
+        if status != (deployment.get("status") or {}):
             changed = {**deployment, "status": status}
             actions = [*actions, Action(self._write.update(changed, subresource="status"))]
         return Result(actions, again_s=again_s)
@@ -124,22 +128,20 @@ class DeploymentController:
     def _claim(self, deployment: Object, sets: Sequence[Object], view: View) -> list[Action]:
         """Return the writes that adopt sets the selector matches and release others."""
         selector = label_selector(deployment["spec"].get("selector"))
-        uid, claims = deployment["metadata"]["uid"], []
-        for set_ in sets:
-            if not selector.matches(set_["metadata"].get("labels") or {}):
-                kept = [r for r in set_["metadata"]["ownerReferences"] if r["uid"] != uid]
-                claims.append(self._refer(set_, kept))
-        for set_ in view.by(SETS, "namespace", deployment["metadata"]["namespace"]):
-            labels = set_["metadata"].get("labels") or {}
-            free = controller_of(set_) is None and not set_["metadata"].get("deletionTimestamp")
-            if free and selector.matches(labels):
-                kept = list(set_["metadata"].get("ownerReferences") or ())
-                claims.append(self._refer(set_, [*kept, reference_to(deployment)]))
+        uid = deployment["metadata"]["uid"]
+        claims = [
+            self._write.release(set_, [uid])
+            for set_ in sets
+            if not selector.matches(set_["metadata"].get("labels") or {})
+        ]
+        claims += [
+            self._write.adopt(set_, deployment)
+            for set_ in view.by(SETS, "namespace", deployment["metadata"]["namespace"])
+            if controller_of(set_) is None
+            and not set_["metadata"].get("deletionTimestamp")
+            and selector.matches(set_["metadata"].get("labels") or {})
+        ]
         return claims
-
-    def _refer(self, set_: Object, references: list[dict[str, Any]]) -> Action:
-        patch = {"metadata": {"ownerReferences": references or None}}
-        return Action(self._write.patch(set_, patch), gone_is_fine=True)
 
     def _step(
         self,
@@ -151,27 +153,34 @@ class DeploymentController:
     ) -> list[Action]:
         """Return the writes of the next step of the rollout."""
         sets = [*old, *([new] if new is not None else [])]
-        paused = bool(deployment["spec"].get("paused"))
-        if paused or _was_scaled(deployment, sets):
-            return self._scale_all(deployment, new, old, limits)
-        if new is not None:
-            noted = self._note_revision(deployment, new, old)
-            if noted:
-                return noted
-        if (deployment["spec"].get("strategy") or {}).get("type") == "Recreate":
+        noted = self._note_revision(deployment, new, old) if new is not None else []
+        if noted:
+            return noted
+        recreate = (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
+        if deployment["spec"].get("paused"):
+            resized = self._scale_all(deployment, new, old, limits, recreate)
+            return resized or self._clean_up(deployment, old)
+        # With Recreate the old sets have no share in what is scaled: they only go.
+        several = sum(bool(_wanted(s)) for s in sets) > 1
+        if _was_scaled(deployment, sets) and not (recreate and several):
+            return self._scale_all(deployment, new, old, limits, recreate)
+        if recreate:
             steps = self._recreate(deployment, new, old, limits, view)
         else:
-            steps = self._roll(deployment, new, old, limits)
+            steps = self._roll(deployment, new, old, limits, view)
         return steps or self._clean_up(deployment, old)
 
     def _roll(
-        self, deployment: Object, new: Object | None, old: list[Object], limits: Bounds
+        self,
+        deployment: Object,
+        new: Object | None,
+        old: list[Object],
+        limits: Bounds,
+        view: View,
     ) -> list[Action]:
-        total = sum(_wanted(s) for s in old)
+        size = _grown(limits, new, old)
         if new is None:
-            size = new_size(limits, 0, total)
-            return self._create(deployment, old, size, limits)
-        size = new_size(limits, _wanted(new), total + _wanted(new))
+            return self._create(deployment, old, size, limits, view)
         if size != _wanted(new):
             return self._resize(deployment, {_name(new): size}, [new], limits)
         sizes = old_sizes(limits, _set(new), [_set(s) for s in old])
@@ -190,15 +199,19 @@ class DeploymentController:
         if busy:
             return self._resize(deployment, {_name(s): 0 for s in busy}, busy, limits)
         uids = [s["metadata"]["uid"] for s in old]
-        left = [p for uid in uids for p in view.by("pods", "controller", uid)]
-        if any(is_active(p) or p["metadata"].get("deletionTimestamp") for p in left):
+        if any(_runs(p) for uid in uids for p in view.by("pods", "controller", uid)):
             return []
         if new is None:
-            return self._create(deployment, old, limits.replicas, limits)
+            return self._create(deployment, old, limits.replicas, limits, view)
         return self._resize(deployment, {_name(new): limits.replicas}, [new], limits)
 
     def _scale_all(
-        self, deployment: Object, new: Object | None, old: list[Object], limits: Bounds
+        self,
+        deployment: Object,
+        new: Object | None,
+        old: list[Object],
+        limits: Bounds,
+        recreate: bool,
     ) -> list[Action]:
         """Follow a change of replicas: one set alone takes all of it, several share it."""
         sets = [*old, *([new] if new is not None else [])]
@@ -212,7 +225,7 @@ class DeploymentController:
         if saturated:
             busy = [s for s in old if _wanted(s)]
             return self._resize(deployment, {_name(s): 0 for s in busy}, busy, limits)
-        if (deployment["spec"].get("strategy") or {}).get("type") == "Recreate":
+        if recreate:
             return []
         sizes = proportional_sizes(limits, [_set(s) for s in active])
         return self._resize(deployment, sizes, active, limits)
@@ -236,11 +249,21 @@ class DeploymentController:
         return actions
 
     def _create(
-        self, deployment: Object, old: Sequence[Object], size: int, limits: Bounds
+        self,
+        deployment: Object,
+        old: Sequence[Object],
+        size: int,
+        limits: Bounds,
+        view: View,
     ) -> list[Action]:
         metadata, spec = deployment["metadata"], deployment["spec"]
-        count = (deployment.get("status") or {}).get("collisionCount", 0)
+        told = deployment.get("status") or {}
+        count = told.get("collisionCount", 0)
         digest = template_hash(spec["template"], count)
+        if view.get(SETS, metadata["namespace"], f"{metadata['name']}-{digest}") is not None:
+            # The name is taken by a set that is none of ours: the next hash will be another.
+            changed = {**deployment, "status": {**told, "collisionCount": count + 1}}
+            return [Action(self._write.update(changed, subresource="status"))]
         template = spec["template"]
         labels = {**((template.get("metadata") or {}).get("labels") or {}), HASH: digest}
         selector = spec["selector"]
@@ -292,9 +315,12 @@ class DeploymentController:
             if current:
                 past = [p for p in known.get(HISTORY, "").split(",") if p]
                 told[HISTORY] = ",".join([*past, str(current)])
-        if any(known.get(k) != v for k, v in told.items()):
+        settle_s = deployment["spec"].get("minReadySeconds") or 0
+        late = settle_s != (new["spec"].get("minReadySeconds") or 0)
+        if late or any(known.get(k) != v for k, v in told.items()):
             metadata = {**new["metadata"], "annotations": {**known, **told}}
-            return [Action(self._write.update({**new, "metadata": metadata}))]
+            spec = {**new["spec"], "minReadySeconds": settle_s} if late else new["spec"]
+            return [Action(self._write.update({**new, "metadata": metadata, "spec": spec}))]
         own = deployment["metadata"].get("annotations") or {}
         if own.get(REVISION) != known.get(REVISION):
             patch = {"metadata": {"annotations": {REVISION: known.get(REVISION)}}}
@@ -304,28 +330,20 @@ class DeploymentController:
     def _clean_up(self, deployment: Object, old: Sequence[Object]) -> list[Action]:
         """Return the deletions of old, empty sets beyond the history that is kept."""
         limit = deployment["spec"].get("revisionHistoryLimit")
-        if limit is None or not is_complete(deployment, deployment.get("status") or {}):
+        told = deployment.get("status") or {}
+        observed = told.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        if limit is None or not observed or not is_complete(deployment, told):
             return []
         empty = [
             s
             for s in sorted(old, key=_revision)
             if not _wanted(s)
             and not (s.get("status") or {}).get("replicas")
-            and (s.get("status") or {}).get("observedGeneration") == s["metadata"].get("generation")
+            and _observed(s)
             and not s["metadata"].get("deletionTimestamp")
         ]
         doomed = empty[: max(0, len(empty) - limit)]
         return [Action(self._write.delete(s), gone_is_fine=True) for s in doomed]
-
-    def _collision(self, deployment: Object, new: Object | None, view: View) -> dict[str, Any]:
-        """Return a raised collisionCount if another set has the name ours would have."""
-        if new is not None:
-            return {}
-        count = (deployment.get("status") or {}).get("collisionCount", 0)
-        digest = template_hash(deployment["spec"]["template"], count)
-        metadata = deployment["metadata"]
-        holder = view.get(SETS, metadata["namespace"], f"{metadata['name']}-{digest}")
-        return {"collisionCount": count + 1} if holder is not None else {}
 
 
 def bounds_of(deployment: Object) -> Bounds:
@@ -349,6 +367,7 @@ def same_template(set_: Object, deployment: Object) -> bool:
     labels = {k: v for k, v in (metadata.pop("labels", None) or {}).items() if k != HASH}
     if labels:
         metadata["labels"] = labels
+    metadata = {k: v for k, v in metadata.items() if v}
     wanted = deployment["spec"]["template"]
     told = {k: v for k, v in (wanted.get("metadata") or {}).items() if v}
     return bool(metadata == told and template.get("spec") == wanted.get("spec"))
@@ -379,6 +398,38 @@ def _was_scaled(deployment: Object, sets: Sequence[Object]) -> bool:
     )
 
 
+def _runs(pod: Object) -> bool:
+    """Tell whether a pod may still be doing something, be it ending."""
+    return (pod.get("status") or {}).get("phase") not in DONE_PHASES
+
+
+def _is_fresh(new: Object, old: Sequence[Object]) -> bool:
+    """Tell whether a set was made for this template, not found again by a rollback."""
+    annotations = new["metadata"].get("annotations") or {}
+    return HISTORY not in annotations and _revision(new) > _newest_revision(old)
+
+
+def _grown(limits: Bounds, new: Object | None, old: Sequence[Object]) -> int:
+    """Return the size the new set may have now.
+
+    A set whose controller has not yet seen its last change may have more pods than it says; and
+    one that has seen it, may still have those it is about to end. So both wait here, and there are
+    never more pods than the surge allows, however late the other controller is.
+    """
+    sets = [*old, *([new] if new is not None else [])]
+    wanted = _wanted(new) if new is not None else 0
+    if wanted < limits.replicas and not all(_observed(s) for s in sets):
+        return wanted
+    held = (max(_wanted(s), (s.get("status") or {}).get("replicas", 0)) for s in sets)
+    return new_size(limits, wanted, sum(held))
+
+
+def _observed(set_: Object) -> bool:
+    """Tell whether the set's status is of its present spec."""
+    generation = set_["metadata"].get("generation", 0)
+    return bool((set_.get("status") or {}).get("observedGeneration", 0) >= generation)
+
+
 def _touches(actions: Sequence[Action], deployment: Object) -> bool:
     name = deployment["metadata"]["name"]
     return any(a.request.resource == DEPLOYMENTS and a.request.name == name for a in actions)
@@ -390,18 +441,19 @@ def _copied(deployment: Object) -> dict[str, str]:
 
 
 def _set(set_: Object) -> Set:
-    annotations = set_["metadata"].get("annotations") or {}
+    limit = (set_["metadata"].get("annotations") or {}).get(LIMIT, "")
     return Set(
         name=_name(set_),
         wanted=_wanted(set_),
-        available=(set_.get("status") or {}).get("availableReplicas", 0),
-        limit=int(annotations.get(LIMIT, 0)),
+        # Of those it is about to end none counts.
+        available=min(_wanted(set_), (set_.get("status") or {}).get("availableReplicas", 0)),
+        limit=int(limit) if limit.isascii() and limit.isdecimal() else 0,
     )
 
 
 def _revision(set_: Object) -> int:
     text = (set_["metadata"].get("annotations") or {}).get(REVISION, "0")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _newest_revision(sets: Sequence[Object]) -> int:

@@ -73,10 +73,11 @@ class EndpointsController:
         labels = {**(metadata.get("labels") or {}), MANAGED_BY: MANAGER}
         if service["spec"].get("clusterIP") == "None":
             labels[HEADLESS] = ""
-        annotations = {TRIGGER: trigger_time(service, found)}
+        base = known["metadata"] if known is not None else {}
+        annotations = {**(base.get("annotations") or {}), TRIGGER: trigger_time(service, found)}
+        annotations.pop(OVER_CAPACITY, None)
         if len(found) > ADDRESSES_MAX:
             annotations[OVER_CAPACITY] = "truncated"
-        base = known["metadata"] if known is not None else {}
         told = {"name": metadata["name"], "namespace": metadata["namespace"], "labels": labels}
         obj: dict[str, Any] = {
             "apiVersion": "v1",

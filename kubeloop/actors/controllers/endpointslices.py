@@ -19,7 +19,7 @@ from kubeloop.actors.controllers.backends import (
     target_of,
     trigger_time,
 )
-from kubeloop.actors.controllers.base import Action, Result, Writer, reference_to, split
+from kubeloop.actors.controllers.base import NOTHING, Action, Result, Writer, reference_to, split
 from kubeloop.actors.view import Index, Object, View
 
 SLICES: Final = "endpointslices.discovery.k8s.io"
@@ -67,7 +67,7 @@ class EndpointSliceController:
         service = view.get(SERVICES, namespace, name)
         slices = list(view.by(SLICES, "service", f"{namespace}/{name}"))
         if service is None or not has_selector(service):
-            return Result([Action(self._write.delete(s), gone_is_fine=True) for s in slices])
+            return NOTHING  # What a Service leaves behind is the garbage collector's.
         groups: dict[tuple[Port, ...], list[Backend]] = {}
         for backend in backends(service, view):
             groups.setdefault(backend.ports, []).append(backend)
@@ -143,9 +143,10 @@ class EndpointSliceController:
         if service["spec"].get("clusterIP") == "None":
             labels[HEADLESS] = ""
         labels |= {MANAGED_BY: MANAGER, SERVICE_NAME: name}
+        before = (known["metadata"].get("annotations") or {}) if known is not None else {}
         told = {
             "labels": labels,
-            "annotations": {TRIGGER: trigger_time(service, share)},
+            "annotations": {**before, TRIGGER: trigger_time(service, share)},
             "ownerReferences": [reference_to(service)],
         }
         if known is not None:

@@ -5,15 +5,16 @@ Background: dependents whose owners are all gone are deleted. Foreground: an own
 that waits with `orphan` lose their reference to it first. Source: Kubernetes, "Garbage Collection".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from kubeloop.actors.controllers.base import NOTHING, Action, Result, Writer, own_uid, split
+from kubeloop.actors.controllers.base import NOTHING, Action, Result, Writer, split
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.resources import BY_KIND, RESOURCES
 
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
+BATCH_MAX: Final = 500  # Dependents of one owner attended to in one pass.
 _WATCHED: Final = tuple(RESOURCES)
 
 
@@ -27,8 +28,7 @@ class GarbageCollector:
     name = "generic-garbage-collector"
     resources = _WATCHED
     indexes: Mapping[tuple[str, str], Index] = {
-        **{(resource, "uid"): own_uid for resource in _WATCHED},
-        **{(resource, "owner"): _owner_uids for resource in _WATCHED},
+        (resource, "owner"): _owner_uids for resource in _WATCHED
     }
 
     def __init__(self) -> None:
@@ -37,6 +37,8 @@ class GarbageCollector:
     def keys(
         self, key: str, before: Object | None, after: Object | None, view: View
     ) -> Iterable[str]:
+        if before is not None and after is not None and _ties(before) == _ties(after):
+            return
         if after is not None and (_owner_uids(after) or _waits(after)):
             yield key
         # An owner that is gone, or that has begun to wait, is the business of its dependents.
@@ -44,10 +46,12 @@ class GarbageCollector:
             for dependent in _dependents(before["metadata"]["uid"], view):
                 yield _key(dependent)
         for obj in (before, after):
-            for uid in _owner_uids(obj) if obj is not None else ():
-                for owner in _by_uid(uid, view):
-                    if _waits(owner):
-                        yield _key(owner)
+            if obj is None:
+                continue
+            for reference in _references(obj):
+                owner = _owner(reference, obj, view)
+                if owner is not None and _waits(owner):
+                    yield _key(owner)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         obj = view.get(*split(key))
@@ -61,45 +65,48 @@ class GarbageCollector:
 
     def _wait(self, owner: Object, view: View) -> Result:
         """Take the next step of an owner that is being deleted."""
-        finalizers = owner["metadata"]["finalizers"]
-        dependents = list(_dependents(owner["metadata"]["uid"], view))
-        if ORPHAN in finalizers:
+        uid = owner["metadata"]["uid"]
+        dependents = list(_dependents(uid, view))
+        if ORPHAN in owner["metadata"]["finalizers"]:
             if dependents:
-                return Result([self._release(d, owner) for d in dependents])
+                return Result([self._write.release(d, [uid]) for d in dependents[:BATCH_MAX]])
             return Result([self._let_go(owner, ORPHAN)])
-        blocking = [d for d in dependents if _blocks(d, owner)]
-        doomed = [d for d in dependents if not d["metadata"].get("deletionTimestamp")]
-        actions = [self._delete(d, "Foreground") for d in doomed if _has_only(d, owner, view)]
-        if not blocking:
-            actions.append(self._let_go(owner, FOREGROUND))
-        return Result(actions)
+        actions = []
+        for dependent in dependents:
+            others = [r for r in _references(dependent) if r["uid"] != uid]
+            if any(_holds(r, dependent, view) for r in others):
+                # Another owner keeps it, so this one need not wait for it.
+                actions.append(self._write.release(dependent, [uid]))
+            elif not dependent["metadata"].get("deletionTimestamp"):
+                actions.append(self._delete(dependent, view, waiting=True))
+        if not any(_blocks(d, uid) for d in dependents):
+            return Result([*actions[:BATCH_MAX], self._let_go(owner, FOREGROUND)])
+        return Result(actions[:BATCH_MAX])
 
     def _attend(self, obj: Object, view: View) -> Result:
         """Delete an object whose owners are gone; forget those that are if others live."""
-        references = obj["metadata"].get("ownerReferences") or ()
-        gone = [r for r in references if _is_gone(r, obj, view)]
+        references = _references(obj)
+        gone = [r["uid"] for r in references if _is_gone(r, obj, view)]
         if not gone:
             return NOTHING
-        living = [r for r in references if r not in gone]
-        if living:
-            patch = {"metadata": {"ownerReferences": living}}
-            return Result([Action(self._write.patch(obj, patch), gone_is_fine=True)])
-        return Result([self._delete(obj, "Background")])
+        if len(gone) < len(references):
+            return Result([self._write.release(obj, gone)])
+        return Result([self._delete(obj, view, waiting=False)])
 
-    def _delete(self, obj: Object, policy: str) -> Action:
-        # An object that is to be orphaned or waited for says so itself, and keeps its way.
+    def _delete(self, obj: Object, view: View, *, waiting: bool) -> Action:
+        """Return the deletion of a dependent. waiting: its owner waits until it is gone."""
         finalizers = obj["metadata"].get("finalizers") or ()
+        policy = "Background"
         if ORPHAN in finalizers:
-            policy = "Orphan"
-        elif FOREGROUND in finalizers:
+            policy = "Orphan"  # It says itself what should become of its own dependents.
+        elif FOREGROUND in finalizers or (
+            waiting and any(True for _ in _dependents(obj["metadata"]["uid"], view))
+        ):
             policy = "Foreground"
-        return Action(self._write.delete(obj, propagationPolicy=policy), gone_is_fine=True)
-
-    def _release(self, dependent: Object, owner: Object) -> Action:
-        uid = owner["metadata"]["uid"]
-        kept = [r for r in dependent["metadata"]["ownerReferences"] if r["uid"] != uid]
-        patch = {"metadata": {"ownerReferences": kept or None}}
-        return Action(self._write.patch(dependent, patch), gone_is_fine=True)
+        # Should it get another owner in the meantime, it is to stay.
+        version = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+        request = self._write.delete(obj, propagationPolicy=policy, preconditions=version)
+        return Action(request, gone_is_fine=True)
 
     def _let_go(self, owner: Object, finalizer: str) -> Action:
         kept = [f for f in owner["metadata"]["finalizers"] if f != finalizer]
@@ -123,35 +130,51 @@ def _dependents(uid: str, view: View) -> Iterable[Object]:
         yield from view.by(resource, "owner", uid)
 
 
-def _by_uid(uid: str, view: View) -> Iterable[Object]:
-    for resource in _WATCHED:
-        yield from view.by(resource, "uid", uid)
+def _references(obj: Object) -> Sequence[Mapping[str, Any]]:
+    return obj["metadata"].get("ownerReferences") or ()
 
 
-def _blocks(dependent: Object, owner: Object) -> bool:
-    uid = owner["metadata"]["uid"]
-    references = dependent["metadata"].get("ownerReferences") or ()
-    return any(r["uid"] == uid and r.get("blockOwnerDeletion") for r in references)
+def _ties(obj: Object) -> tuple[Any, ...]:
+    """Return what of an object is our business; when it stays, nothing is to be done."""
+    metadata = obj["metadata"]
+    references, finalizers = metadata.get("ownerReferences"), metadata.get("finalizers")
+    return references or [], finalizers or [], "deletionTimestamp" in metadata
 
 
-def _has_only(dependent: Object, owner: Object, view: View) -> bool:
-    """Tell whether nobody else keeps a dependent alive."""
-    uid = owner["metadata"]["uid"]
-    others = [r for r in dependent["metadata"].get("ownerReferences") or () if r["uid"] != uid]
-    return all(_is_gone(r, dependent, view) for r in others)
+def _blocks(dependent: Object, uid: str) -> bool:
+    return any(r["uid"] == uid and r.get("blockOwnerDeletion") for r in _references(dependent))
+
+
+def _holds(reference: Mapping[str, Any], dependent: Object, view: View) -> bool:
+    """Tell whether an owner keeps a dependent alive: it exists and does not wait to go first."""
+    owner = _owner(reference, dependent, view)
+    if owner is None:
+        return not _is_gone(reference, dependent, view)
+    metadata = owner["metadata"]
+    waits = metadata.get("deletionTimestamp") and FOREGROUND in (metadata.get("finalizers") or ())
+    return not waits
+
+
+def _owner(reference: Mapping[str, Any], dependent: Object, view: View) -> Object | None:
+    """Return the owner; an object of the same name and another uid is another object."""
+    resource = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+    if resource is None:
+        return None
+    namespace = dependent["metadata"].get("namespace", "") if resource.namespaced else ""
+    owner = view.get(resource.id, namespace, reference["name"])
+    return owner if owner is not None and owner["metadata"]["uid"] == reference["uid"] else None
 
 
 def _is_gone(reference: Mapping[str, Any], dependent: Object, view: View) -> bool:
-    """Tell whether an owner does not exist; one of a kind nobody watches is taken to exist.
+    """Tell whether an owner does not exist, as far as one can know.
 
-    An owner of the same name and another uid is another object.
+    One of a kind nobody watches is taken to exist; so is one with a namespace that a dependent
+    without one refers to, for nobody can tell which is meant.
     """
     resource = BY_KIND.get((reference["apiVersion"], reference["kind"]))
-    if resource is None:
+    if resource is None or (resource.namespaced and not dependent["metadata"].get("namespace")):
         return False
-    namespace = dependent["metadata"].get("namespace", "") if resource.namespaced else ""
-    owner = view.get(resource.id, namespace, reference["name"])
-    return owner is None or owner["metadata"]["uid"] != reference["uid"]
+    return _owner(reference, dependent, view) is None
 
 
 def _key(obj: Object) -> str:

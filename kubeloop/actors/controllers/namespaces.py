@@ -1,23 +1,34 @@
 """Namespaces: a terminating one is emptied, then let go. Source: Kubernetes, "Namespaces"."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from kubeloop.actors.controllers.base import (
     NOTHING,
     Action,
     Result,
     Writer,
+    condition,
     own_namespace,
     split,
 )
 from kubeloop.actors.view import Index, Object, View
-from kubeloop.api.resources import RESOURCES
+from kubeloop.api.resources import BY_KIND, RESOURCES
+from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import key_of
 
 _NAMESPACES: Final = "namespaces"
 _INSIDE: Final = tuple(r.id for r in RESOURCES.values() if r.namespaced)
 _BATCH_MAX: Final = 500  # Objects deleted in one pass.
+_KUBERNETES: Final = "kubernetes"  # The finalizer that is ours to remove.
+_NUMBER: Final = re.compile(r"\d+")
+_DISCOVERED: Final = "All resources successfully discovered"
+_PARSED: Final = "All legacy kube types successfully parsed"
+_DELETED: Final = "All content successfully deleted, may be waiting on finalization"
+_REMAINING: Final = "Some resources are remaining"
+_HELD: Final = "Some content in the namespace has finalizers remaining"
 
 
 class NamespaceController:
@@ -48,15 +59,70 @@ class NamespaceController:
             return NOTHING
         left = [o for resource in _INSIDE for o in view.by(resource, "namespace", name)]
         doomed = [o for o in left if not o["metadata"].get("deletionTimestamp")]
-        if doomed:
-            options = {"propagationPolicy": "Background"}
-            deletions = [self._write.delete(o, **options) for o in doomed[:_BATCH_MAX]]
-            return Result([Action(request, gone_is_fine=True) for request in deletions])
-        if left or not (namespace.get("spec") or {}).get("finalizers"):
+        actions = [
+            Action(self._write.delete(o, propagationPolicy="Background"), gone_is_fine=True)
+            for o in doomed[:_BATCH_MAX]
+        ]
+        if left:
+            return Result([*actions, *self._report(namespace, left, now_s)])
+        finalizers = (namespace.get("spec") or {}).get("finalizers") or []
+        if _KUBERNETES not in finalizers:
             return NOTHING
-        emptied = {**namespace, "spec": {"finalizers": []}}
-        finalized = self._write.update(emptied, subresource="finalize")
+        spec = {"finalizers": [f for f in finalizers if f != _KUBERNETES]}
+        finalized = self._write.update({**namespace, "spec": spec}, subresource="finalize")
         return Result([Action(finalized, gone_is_fine=True)])
+
+    def _report(self, namespace: Object, left: Sequence[Object], now_s: float) -> list[Action]:
+        """Return the write that tells what a namespace still waits for, if that is news."""
+        told = conditions_of(namespace, left, now_s)
+        status = namespace.get("status") or {}
+        if told == (status.get("conditions") or []):
+            return []
+        changed = {**namespace, "status": {**status, "conditions": told}}
+        return [Action(self._write.update(changed, subresource="status"), gone_is_fine=True)]
+
+
+def conditions_of(namespace: Object, left: Sequence[Object], now_s: float) -> list[dict[str, Any]]:
+    """Return the conditions of a terminating namespace that still holds these objects.
+
+    A condition stands until what it tells of changes; how many there are of each is no news.
+    """
+    kinds = Counter(_group_resource(o) for o in left)
+    holders = Counter(f for o in left for f in o["metadata"].get("finalizers") or ())
+    remaining = ", ".join(f"{kind} has {n} resource instances" for kind, n in sorted(kinds.items()))
+    held = ", ".join(f"{name} in {n} resource instances" for name, n in sorted(holders.items()))
+    finalizers = (
+        ("True", "SomeFinalizersRemain", f"{_HELD}: {held}")
+        if held
+        else ("False", "ContentHasNoFinalizers", "All content-preserving finalizers finished")
+    )
+    rows = (
+        ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", _DISCOVERED),
+        ("NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", _PARSED),
+        ("NamespaceDeletionContentFailure", "False", "ContentDeleted", _DELETED),
+        ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"{_REMAINING}: {remaining}"),
+        ("NamespaceFinalizersRemaining", *finalizers),
+    )
+    return [_condition(namespace, row, now_s) for row in rows]
+
+
+def _condition(namespace: Object, row: tuple[str, str, str, str], now_s: float) -> dict[str, Any]:
+    type_, status, reason, message = row
+    known = condition(namespace, type_)
+    if known is not None and (known["status"], known["reason"]) == (status, reason):
+        if _NUMBER.sub("", known["message"]) == _NUMBER.sub("", message):
+            return dict(known)
+        since = known["lastTransitionTime"]
+    else:
+        since = rfc3339(now_s)
+    told = {"type": type_, "status": status, "lastTransitionTime": since}
+    return {**told, "reason": reason, "message": message}
+
+
+def _group_resource(obj: Object) -> str:
+    """Return "pods." or "deployments.apps", as Kubernetes writes it here."""
+    resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+    return f"{resource.plural}.{resource.group}"
 
 
 def _is_terminating(namespace: Object | None) -> bool:

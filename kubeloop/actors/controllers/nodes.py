@@ -15,10 +15,11 @@ from kubeloop.actors.controllers.base import (
     condition,
     is_ready,
     split,
+    unix_s,
 )
 from kubeloop.actors.controllers.settings import Settings
 from kubeloop.actors.view import Index, Object, View
-from kubeloop.api.times import parse, rfc3339
+from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import key_of
 
 _NODES: Final = "nodes"
@@ -46,14 +47,17 @@ def _node_of(pod: Object) -> list[str]:
 
 
 class NodeLifecycleController:
-    """Work items are nodes."""
+    """Work items are nodes.
+
+    begun_s: since when it watches; a node is not blamed for what nobody could hear before.
+    """
 
     name = "node-controller"
     resources = (_NODES, _PODS, _LEASES)
     indexes: Mapping[tuple[str, str], Index] = {(_PODS, "node"): _node_of}
 
-    def __init__(self, settings: Settings) -> None:
-        self._grace_s = settings.node_grace_s
+    def __init__(self, settings: Settings, *, begun_s: float) -> None:
+        self._grace_s, self._begun_s = settings.node_grace_s, begun_s
         self._write = Writer(self.name)
 
     def keys(
@@ -75,37 +79,39 @@ class NodeLifecycleController:
         node = view.get(_NODES, "", name)
         if node is None or node["metadata"].get("deletionTimestamp"):
             return NOTHING
-        heard = self._heard_s(node, view)
-        late_in_s = heard + self._grace_s - now_s
+        late_in_s = self._heard_s(node, view) + self._grace_s - now_s
         if late_in_s <= 0 and _is_known(node):
-            changed = {**node, "status": {**node["status"], "conditions": _unknown(node, now_s)}}
-            event = Event(
-                node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady"
-            )
-            written = Action(self._write.update(changed, subresource="status"), success=event)
-            return Result([written])
+            return Result([self._give_up(node, now_s)])
+        wait_s = late_in_s if late_in_s > 0 else None
         taints = _taints(node, now_s)
         if taints != list(node["spec"].get("taints") or ()):
-            spec = {**node["spec"], "taints": taints}
-            if not taints:
-                spec.pop("taints")
-            return Result([Action(self._write.update({**node, "spec": spec}))], again_s=late_in_s)
+            spec = {k: v for k, v in node["spec"].items() if k != "taints"}
+            if taints:
+                spec["taints"] = taints
+            return Result([Action(self._write.update({**node, "spec": spec}))], again_s=wait_s)
         pods = list(view.by(_PODS, "node", name))
         actions = self._mark_not_ready(node, pods, now_s)
         evictions, next_s = self._evict(taints, pods, now_s)
-        times = [t for t in (late_in_s if late_in_s > 0 else None, next_s) if t is not None]
+        times = [t for t in (wait_s, next_s) if t is not None]
         return Result([*actions, *evictions], again_s=min(times) if times else None)
+
+    def _give_up(self, node: Object, now_s: float) -> Action:
+        """Return the write that tells that a node has fallen silent."""
+        status = {**(node.get("status") or {}), "conditions": _unknown(node, now_s)}
+        message = f"Node {node['metadata']['name']} status is now: NodeNotReady"
+        event = Event(node, "Normal", "NodeNotReady", message)
+        request = self._write.update({**node, "status": status}, subresource="status")
+        return Action(request, success=event)
 
     def _heard_s(self, node: Object, view: View) -> float:
         """Return when the node last gave a sign of life: by its lease, or its status."""
-        times = [parse(node["metadata"]["creationTimestamp"])]
+        times = [self._begun_s, unix_s(node["metadata"]["creationTimestamp"])]
         lease = view.get(_LEASES, _LEASE_NAMESPACE, node["metadata"]["name"])
-        renewed = (lease or {}).get("spec", {}).get("renewTime")
-        if renewed:
-            times.append(parse(renewed))
+        if lease is not None:
+            times.append(unix_s((lease.get("spec") or {}).get("renewTime")))
         ready = condition(node, "Ready")
-        if ready is not None and ready.get("lastHeartbeatTime"):
-            times.append(parse(ready["lastHeartbeatTime"]))
+        if ready is not None:
+            times.append(unix_s(ready.get("lastHeartbeatTime")))
         return max(times)
 
     def _mark_not_ready(self, node: Object, pods: Sequence[Object], now_s: float) -> list[Action]:
@@ -117,15 +123,10 @@ class NodeLifecycleController:
         for pod in pods:
             if not is_ready(pod):
                 continue
-            conditions = [
-                {**c, "status": "False", "lastTransitionTime": rfc3339(now_s)}
-                if c["type"] == "Ready"
-                else c
-                for c in pod["status"]["conditions"]
-            ]
-            patch = {"status": {"conditions": conditions}}
+            told = {"type": "Ready", "status": "False", "lastTransitionTime": rfc3339(now_s)}
+            patch = {"status": {"conditions": [told]}}
             event = Event(pod, "Warning", "NodeNotReady", "Node is not ready")
-            request = self._write.patch(pod, patch, subresource="status")
+            request = self._write.patch(pod, patch, type_="strategic", subresource="status")
             actions.append(Action(request, success=event, gone_is_fine=True))
         return actions
 
@@ -148,6 +149,8 @@ class NodeLifecycleController:
             metadata = pod["metadata"]
             message = f"Marking for deletion Pod {metadata['namespace']}/{metadata['name']}"
             event = Event(pod, "Normal", "TaintManagerEviction", message)
+            told = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+            actions += self._write.disrupt(pod, *told, now_s)
             actions.append(Action(self._write.delete(pod), success=event, gone_is_fine=True))
         return actions, next_s
 
@@ -157,7 +160,7 @@ def _was_late(before: Object | None, after: Object | None, grace_s: float) -> bo
     if before is None or after is None:
         return True
     was, is_ = ((lease.get("spec") or {}).get("renewTime") for lease in (before, after))
-    return not was or not is_ or parse(is_) - parse(was) > grace_s / 2
+    return unix_s(is_) - unix_s(was) > grace_s / 2
 
 
 def _is_known(node: Object) -> bool:
@@ -226,7 +229,9 @@ def _tolerated_s(pod: Object, taints: Sequence[Taint], now_s: float) -> float | 
             t["tolerationSeconds"] for t in matching if t.get("tolerationSeconds") is not None
         ]
         if limits:
-            since = parse(taint["timeAdded"]) if taint.get("timeAdded") else now_s
+            # A pod that came to a tainted node has its time from then on.
+            since = unix_s(taint.get("timeAdded")) or now_s
+            since = max(since, unix_s(pod["metadata"]["creationTimestamp"]))
             stay_s = since + max(0, min(limits)) - now_s
             left = stay_s if left is None else min(left, stay_s)
     return left

@@ -13,6 +13,7 @@ from kubeloop.actors.controllers.base import (
     Result,
     Writer,
     split,
+    unix_s,
 )
 from kubeloop.actors.controllers.settings import Settings
 from kubeloop.actors.view import Index, Object, View
@@ -22,6 +23,7 @@ _PODS: Final = "pods"
 _NODES: Final = "nodes"
 _CENSUS: Final = "/registry/pods"  # The work item that counts the finished pods.
 _BATCH_MAX: Final = 500
+QUARANTINE_S: Final = 40.0  # A pod may be told its node before the node has registered.
 
 
 def _node_of(pod: Object) -> list[str]:
@@ -29,7 +31,9 @@ def _node_of(pod: Object) -> list[str]:
 
 
 def _finished(pod: Object) -> list[str]:
-    return ["yes"] if (pod.get("status") or {}).get("phase") in DONE_PHASES else []
+    """Index: the pods that have finished and that nobody deletes yet."""
+    done = (pod.get("status") or {}).get("phase") in DONE_PHASES
+    return ["yes"] if done and not pod["metadata"].get("deletionTimestamp") else []
 
 
 class PodGarbageCollector:
@@ -55,27 +59,52 @@ class PodGarbageCollector:
                 for pod in view.by(_PODS, "node", name):
                     metadata = pod["metadata"]
                     yield key_of(_PODS, metadata["namespace"], metadata["name"])
-        elif after is not None and after["spec"].get("nodeName"):
-            if view.get(_NODES, "", after["spec"]["nodeName"]) is None:
+        elif after is not None:
+            if self._is_lost(after, view):
                 yield key
-            if _finished(after):
+            if view.count(_PODS, "finished", "yes") > self._finished_max:
                 yield _CENSUS
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         if key == _CENSUS:
             return self._count(view)
         pod = view.get(*split(key))
-        if pod is None or view.get(_NODES, "", pod["spec"].get("nodeName", "")) is not None:
+        if pod is None or not self._is_lost(pod, view):
             return NOTHING
-        return Result([self._delete(pod)])
+        actions: list[Action] = []
+        if pod["spec"].get("nodeName"):
+            young_s = unix_s(pod["metadata"]["creationTimestamp"]) + QUARANTINE_S - now_s
+            if young_s > 0:
+                return Result(again_s=young_s)
+            told = ("DeletionByPodGC", "PodGC: node no longer exists")
+            actions = self._write.disrupt(pod, *told, now_s, failed=True)
+        return Result([*actions, self._delete(pod)])
+
+    def _is_lost(self, pod: Object, view: View) -> bool:
+        """Tell whether nobody is there who would end the pod."""
+        node = pod["spec"].get("nodeName")
+        if node:
+            gone = view.get(_NODES, "", node) is None
+            return gone and not _is_ended(pod)
+        return bool(pod["metadata"].get("deletionTimestamp")) and not _is_ended(pod)
 
     def _count(self, view: View) -> Result:
-        finished = list(view.by(_PODS, "finished", "yes"))
-        surplus = len(finished) - self._finished_max
+        surplus = view.count(_PODS, "finished", "yes") - self._finished_max
         if surplus <= 0:
             return NOTHING
-        finished.sort(key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
+        finished = sorted(
+            view.by(_PODS, "finished", "yes"),
+            key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]),
+        )
         return Result([self._delete(pod) for pod in finished[: min(surplus, _BATCH_MAX)]])
 
     def _delete(self, pod: Object) -> Action:
         return Action(self._write.delete(pod, gracePeriodSeconds=0), gone_is_fine=True)
+
+
+def _is_ended(pod: Object) -> bool:
+    """Tell whether only finalizers hold a pod: no deletion would do more."""
+    metadata = pod["metadata"]
+    return bool(
+        metadata.get("deletionTimestamp") and metadata.get("deletionGracePeriodSeconds") == 0
+    )

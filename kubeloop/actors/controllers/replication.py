@@ -5,7 +5,7 @@ matches, creates what is missing, deletes what is too many, and counts. Source: 
 "ReplicaSet", and the order in which pods are given up: "Scaling a ReplicaSet".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from kubeloop.actors.controllers.base import (
@@ -23,17 +23,24 @@ from kubeloop.actors.controllers.base import (
     own_uid,
     reference_to,
     split,
+    unix_s,
 )
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.resources import BY_KIND
 from kubeloop.api.selectors import LabelSelector, label_selector, set_selector
-from kubeloop.api.times import parse, rfc3339
+from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import key_of
 
 BURST_MAX: Final = 500  # Pods made or ended in one pass; kube-controller-manager's BurstReplicas.
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 _PODS: Final = "pods"
 _PHASE_ORDER: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
 _UNAVAILABLE: Final = float("inf")
+
+
+def _orphan_namespace(pod: Object) -> list[str]:
+    """Index: the namespace of a pod that nobody controls."""
+    return own_namespace(pod) if controller_of(pod) is None else []
 
 
 class ReplicationController:
@@ -47,8 +54,9 @@ class ReplicationController:
         self.indexes: Mapping[tuple[str, str], Index] = {
             (self.resource, "uid"): own_uid,
             (self.resource, "namespace"): own_namespace,
+            (self.resource, "controller"): controller_uids,
             (_PODS, "controller"): controller_uids,
-            (_PODS, "namespace"): own_namespace,
+            (_PODS, "orphan"): _orphan_namespace,
         }
         self._write = Writer(self.name)
 
@@ -84,7 +92,7 @@ class ReplicationController:
             claimed, claims = self._claim(set_, selector, mine, view)
             actions += claims
             if not claims:
-                actions += self._replicate(set_, [p for p in claimed if is_active(p)])
+                actions += self._replicate(set_, [p for p in claimed if is_active(p)], view)
         status, again_s = self._status(set_, owned, now_s, trouble)
         if status != (set_.get("status") or {}):
             changed = {**set_, "status": status}
@@ -95,31 +103,39 @@ class ReplicationController:
         self, set_: Object, selector: LabelSelector, mine: Sequence[Object], view: View
     ) -> tuple[list[Object], list[Action]]:
         """Return the pods that are ours, and the writes that adopt and release."""
-        claims, claimed = [], []
-        for pod in mine:
-            if _matches(selector, pod):
-                claimed.append(pod)
-            elif not pod["metadata"].get("deletionTimestamp"):
-                claims.append(Action(self._release(set_, pod), gone_is_fine=True))
-        for pod in view.by(_PODS, "namespace", set_["metadata"]["namespace"]):
-            if controller_of(pod) is None and is_active(pod) and _matches(selector, pod):
-                references = [*(pod["metadata"].get("ownerReferences") or ()), reference_to(set_)]
-                patch = {"metadata": {"ownerReferences": references}}
-                claims.append(Action(self._write.patch(pod, patch), gone_is_fine=True))
+        uid = set_["metadata"]["uid"]
+        claimed = [pod for pod in mine if _matches(selector, pod)]
+        claims = [
+            self._write.release(pod, [uid])
+            for pod in mine
+            if not _matches(selector, pod) and not pod["metadata"].get("deletionTimestamp")
+        ]
+        claims += [
+            self._write.adopt(pod, set_)
+            for pod in view.by(_PODS, "orphan", set_["metadata"]["namespace"])
+            if is_active(pod) and _matches(selector, pod)
+        ]
         return claimed, claims
 
-    def _release(self, set_: Object, pod: Object) -> Any:
-        uid = set_["metadata"]["uid"]
-        kept = [r for r in pod["metadata"]["ownerReferences"] if r["uid"] != uid]
-        return self._write.patch(pod, {"metadata": {"ownerReferences": kept or None}})
-
-    def _replicate(self, set_: Object, active: Sequence[Object]) -> list[Action]:
+    def _replicate(self, set_: Object, active: Sequence[Object], view: View) -> list[Action]:
         """Return the writes that bring the active pods to the number that is wanted."""
         missing = _replicas(set_) - len(active)
-        if missing > 0:
-            return [self._create(set_)] * min(missing, BURST_MAX)
-        surplus = sorted(active, key=_worth(active))[: min(-missing, BURST_MAX)]
-        return [self._delete(set_, pod) for pod in surplus]
+        if missing >= 0:
+            return [self._create(set_)] * min(missing, BURST_MAX) if missing else []
+        surplus = sorted(active, key=_worth(self._crowds(set_, active, view)))
+        return [self._delete(set_, pod) for pod in surplus[: min(-missing, BURST_MAX)]]
+
+    def _crowds(self, set_: Object, active: Sequence[Object], view: View) -> dict[str, int]:
+        """Return how many pods each node runs of this set and of its siblings in a rollout."""
+        owner = controller_of(set_)
+        siblings = view.by(self.resource, "controller", owner["uid"]) if owner is not None else ()
+        uids = [s["metadata"]["uid"] for s in siblings if s is not set_]
+        others = [p for uid in uids for p in view.by(_PODS, "controller", uid) if is_active(p)]
+        crowds: dict[str, int] = {}
+        for pod in [*active, *others]:
+            node = pod["spec"].get("nodeName") or ""
+            crowds[node] = crowds.get(node, 0) + 1
+        return crowds
 
     def _create(self, set_: Object) -> Action:
         template, metadata = set_["spec"]["template"], set_["metadata"]
@@ -200,16 +216,12 @@ def _replicas(set_: Object) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def _worth(active: Sequence[Object]) -> Any:
+def _worth(crowds: Mapping[str, int]) -> Callable[[Object], tuple[Any, ...]]:
     """Return a sort key: the pods we would miss least first.
 
-    Unassigned, pending, not ready, crowded on their node, ready for a shorter time, restarted more
-    often, younger.
+    Unassigned, pending, not ready, cheap to delete, crowded on their node, ready for a shorter
+    time, restarted more often, younger.
     """
-    crowd: dict[str, int] = {}
-    for pod in active:
-        node = pod["spec"].get("nodeName") or ""
-        crowd[node] = crowd.get(node, 0) + 1
 
     def worth(pod: Object) -> tuple[Any, ...]:
         status, metadata = pod.get("status") or {}, pod["metadata"]
@@ -220,20 +232,25 @@ def _worth(active: Sequence[Object]) -> Any:
             bool(node),
             _PHASE_ORDER.get(status.get("phase", "Pending"), 1),
             ready,
-            -crowd[node],
+            _deletion_cost(pod),
+            -crowds[node],
             -_ready_since_s(pod) if ready else 0.0,
             -max(restarts, default=0),
-            -parse(metadata["creationTimestamp"]),
+            -unix_s(metadata["creationTimestamp"]),
             metadata["name"],
         )
 
     return worth
 
 
+def _deletion_cost(pod: Object) -> int:
+    text = (pod["metadata"].get("annotations") or {}).get(DELETION_COST, "0")
+    return int(text) if text.removeprefix("-").isdecimal() and text.isascii() else 0
+
+
 def _ready_since_s(pod: Object) -> float:
     ready = condition(pod, "Ready")
-    told = ready.get("lastTransitionTime") if ready is not None else None
-    return parse(told) if told else 0.0
+    return unix_s(ready.get("lastTransitionTime")) if ready is not None else 0.0
 
 
 def _available_in_s(pod: Object, min_ready_s: int, now_s: float) -> float:
@@ -251,9 +268,9 @@ def _conditions(set_: Object, active: int, now_s: float, trouble: str) -> list[d
     missing = _replicas(set_) - active
     if not missing:
         return others
-    known = next((c for c in before if c["type"] == "ReplicaFailure"), None)
     reason = "FailedCreate" if missing > 0 else "FailedDelete"
-    if not trouble or (known is not None and known.get("message") == trouble):
+    # A failure that is known is not told anew: its message names another pod each time.
+    if not trouble or len(others) < len(before):
         return before
     failure = {
         "type": "ReplicaFailure",

@@ -87,11 +87,12 @@ def old_sizes(bounds: Bounds, new: Set, old: Sequence[Set]) -> dict[str, int]:
 def proportional_sizes(bounds: Bounds, sets: Sequence[Set]) -> dict[str, int]:
     """Share a change of `replicas` in the middle of a rollout among the sets, by their size.
 
-    sets: those with replicas, largest first when growing, and what is left goes to the first.
+    sets: those with replicas, oldest first. What rounding leaves goes to the largest: of equals to
+    the newest when there is something to add, to the oldest when there is something to take.
     """
     total = sum(s.wanted for s in sets)
     to_add = bounds.most - total
-    ordered = sorted(sets, key=lambda s: (-s.wanted, s.name))
+    ordered = sorted(reversed(sets) if to_add > 0 else sets, key=lambda s: -s.wanted)
     sizes, added = {}, 0
     for s in ordered:
         share = _share(s, bounds, to_add, added)

@@ -13,6 +13,12 @@ _ACCOUNTS: Final = "serviceaccounts"
 _CONFIG_MAPS: Final = "configmaps"
 DEFAULT: Final = "default"
 ROOT_CA: Final = "kube-root-ca.crt"
+_DESCRIBED: Final = {
+    "kubernetes.io/description": "Contains a CA bundle that can be used to verify the "
+    "kube-apiserver when using internal endpoints such as the internal service IP or "
+    "kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
+    "clusters."
+}
 
 
 class ServiceAccountController:
@@ -56,7 +62,7 @@ class ServiceAccountController:
             obj: dict[str, Any] = {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": ROOT_CA, "namespace": namespace},
+                "metadata": {"name": ROOT_CA, "namespace": namespace, "annotations": _DESCRIBED},
                 "data": wanted,
             }
             return [Action(self._write.create(obj))]
