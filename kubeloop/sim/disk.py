@@ -5,6 +5,7 @@ Implements `store.disk.Disk`.
 """
 
 import errno
+import os
 import random
 from collections.abc import Callable
 from typing import Final
@@ -90,6 +91,20 @@ class MemoryDisk:
         after.settle()
         return after
 
+    def fail(self, nth: int, code: int) -> None:
+        """Have the `nth` call from now on, and only that, end with an error: EIO, ENOSPC."""
+        at = self.calls + nth
+
+        def fault(operation: str, path: str) -> OSError | None:
+            return OSError(code, os.strerror(code), path) if self.calls == at else None
+
+        self.fault = fault
+
+    def flip(self, path: str, bit: int) -> None:
+        """Flip a bit of a file, counted from its beginning; the rot is durable."""
+        self.files[path][bit // 8] ^= 1 << bit % 8
+        self.synced(path)
+
     def settle(self) -> None:
         """Declare everything as it is now durable."""
         self._synced = {path: bytes(data) for path, data in self.files.items()}
@@ -122,7 +137,11 @@ class MemoryFile:
         self._disk, self._path = disk, path
 
     def append(self, data: bytes) -> None:
-        self._disk.touch("append", self._path)
+        try:
+            self._disk.touch("append", self._path)
+        except OSError:
+            self._disk.files[self._path] += data[: len(data) // 2]  # As far as it came.
+            raise
         free = self._disk.free()
         fits = data if free is None else data[:free]
         self._disk.files[self._path] += fits
