@@ -122,7 +122,9 @@ def test_a_pod_lives_and_dies_as_it_must(
         await asyncio.sleep(GRACE_S + SLACK_S)
         assert ground.gone()
         assert not ground.runtime.sandboxes(), "nothing is left on the node"
-        assert not ground.ledger.running and not ground.kubelet.pods
+        assert not ground.ledger.running
+        await ground.until(lambda: ground.supervisor.actor("kubelet/node-1") is not None)
+        assert not ground.kubelet.pods
         check_history([fact.object() for fact in cursor.take(100_000)])
         assert not [event for event in ground.events() if "runs already" in event[2]]
         ground.stop()
