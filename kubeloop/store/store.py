@@ -179,9 +179,11 @@ class Store:
             failure = self._take_back(error)
             waiting = [*waiting, *self._waiting]
             self._waiting = []
-        if self._waiting and not self._syncing:
+        if self._waiting and self._writer is not None and self._writer.threaded:
             self._sync()  # The disk works while those who waited are told.
         self._settle(waiting, failure)
+        if self._waiting and not self._syncing:
+            self._sync()
 
     def _take_back(self, error: OSError) -> Exception:
         """Undo what did not reach the disk; return what to tell those who wait."""
@@ -227,6 +229,11 @@ class _Writer:
             self._actor = _SyncActor.start(log, self._answer)
             # The process-wide registry could stop it behind our back.
             pykka.ActorRegistry.unregister(self._actor)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether `write` returns before it is done."""
+        return self._actor is not None
 
     def write(self, job: _Job, done: Callable[[OSError | None], None]) -> None:
         """Have a group written; `done` is called on the loop."""

@@ -209,3 +209,106 @@ def test_history_forgets_in_time() -> None:
         history.settled = history.revision
         assert len(history.since(history.floor)) <= 21
     assert sum(map(len, history._versions.values())) <= 40
+
+
+def commit(store: Store, *keys: str) -> int:
+    revision = store.commit([Write(key, pod("", 1)) for key in keys], NO_CAUSE)
+    store.flush(lambda _: None)
+    return revision
+
+
+def test_a_watcher_of_many_resources_hears_them_in_order() -> None:
+    store = Store.memory()
+    resources = ["pods", "nodes", "services"]
+    cursor = store.hub.open(resources=resources, revision=0, wake=lambda: None)
+    keys = [key_of(resources[n % 3], "", f"x{n}") for n in range(30)]
+    for key in keys:
+        commit(store, key, key_of("secrets", "a", "x"))
+    heard: list[str] = []
+    while facts := cursor.take(4):
+        heard += [fact.key for fact in facts]
+        assert cursor.behind == (len(heard) < len(keys))
+    assert heard == keys
+    assert cursor.revision == 30
+
+
+def test_a_revision_is_not_done_before_all_its_facts_are_taken() -> None:
+    store = Store.memory()
+    cursor = store.hub.open(resources=["pods"], revision=0, wake=lambda: None)
+    commit(store, *(key_of("pods", "a", name) for name in NAMES))
+    assert len(cursor.take(2)) == 2
+    assert cursor.revision == 0, "who resumes from here hears the third"
+    assert len(cursor.take(2)) == 1
+    assert cursor.revision == 1
+
+
+def test_cursors_open_later_or_earlier_share_what_was_told() -> None:
+    store = Store.memory()
+    keys = [key_of("pods", "a", f"p{n}") for n in range(10)]
+    for key in keys:
+        commit(store, key)
+    hub = store.hub
+    cursors = [
+        hub.open(resources=["pods"], revision=r, wake=lambda: None) for r in (7, 10, 2, 0, 5)
+    ]
+    commit(store, keys[0])
+    assert [len(c.take()) for c in cursors] == [4, 1, 9, 11, 6]
+    for cursor in cursors:
+        cursor.close()
+        cursor.close()
+    assert not hub._trails
+
+
+def test_a_watch_may_begin_in_the_future() -> None:
+    store = Store.memory()
+    cursor = store.hub.open(resources=["pods"], revision=2, wake=lambda: None)
+    for name in NAMES:
+        commit(store, key_of("pods", "a", name))
+    assert [fact.revision for fact in cursor.take()] == [3]
+
+
+def test_a_pod_is_told_to_the_node_it_leaves() -> None:
+    store = Store.memory()
+    key, heard = key_of("pods", "a", "x"), list[str]()
+    watchers = {
+        node: store.hub.open(
+            resources=["pods"], revision=0, node=node, wake=lambda node=node: heard.append(node)
+        )
+        for node in ("n1", "n2")
+    }
+    for number, node in enumerate(("", "n1", "n1", "n2")):
+        store.commit([Write(key, pod(node, number))], NO_CAUSE)
+        store.flush(lambda _: None)
+    store.commit([Write(key, None)], NO_CAUSE)
+    store.flush(lambda _: None)
+    assert [f.revision for f in watchers["n1"].take()] == [2, 3, 4]
+    assert [f.revision for f in watchers["n2"].take()] == [4, 5]
+    assert heard == ["n1", "n2"], "each woken once"
+    assert not store.hub._nodes, "nothing is remembered of pods that are gone"
+
+
+def test_whoever_is_woken_may_close_another() -> None:
+    store = Store.memory()
+    woken: list[int] = []
+    cursors: list[Cursor] = []
+
+    def wake(number: int) -> None:
+        woken.append(number)
+        for cursor in cursors:
+            cursor.close()
+
+    cursors += [
+        store.hub.open(resources=["pods"], revision=0, wake=lambda n=number: wake(n))
+        for number in range(3)
+    ]
+    commit(store, key_of("pods", "a", "x"))
+    assert woken == [0]
+
+
+def test_a_label_called_node_name_is_no_node() -> None:
+    store = Store.memory()
+    cursor = store.hub.open(resources=["pods"], revision=0, node="n1", wake=lambda: None)
+    labels = {"metadata": {"labels": {"nodeName": "n1"}}, "spec": {"nodeName": "n2"}}
+    store.commit([Write(key_of("pods", "a", "x"), msgpack.packb(labels))], NO_CAUSE)
+    store.flush(lambda _: None)
+    assert cursor.take() == []

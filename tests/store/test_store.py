@@ -1,0 +1,191 @@
+"""The store with a thread that syncs: one sync for all that wait, told on the loop, in order."""
+
+import errno
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kubeloop.sim.disk import MemoryDisk
+from kubeloop.store import log as log_module
+from kubeloop.store import store as store_module
+from kubeloop.store.disk import RealDisk
+from kubeloop.store.facts import NO_CAUSE, key_of
+from kubeloop.store.history import Stored, Write
+from kubeloop.store.log import Log, recover
+from kubeloop.store.store import Store, StoreFailed, StoreFull
+
+DIRECTORY = "/data"
+Calls = queue.Queue[Callable[[], None]]
+
+
+class Threaded:
+    """A store whose thread answers into a queue, which the test empties when it likes."""
+
+    def __init__(self) -> None:
+        self.disk = MemoryDisk()
+        self.calls: Calls = queue.Queue()
+        self.store = Store.open(self.disk, DIRECTORY, threadsafe=self.calls.put, fresh_id=bytes(16))
+        self.told: list[tuple[int, Exception | None]] = []
+
+    def commit(self, name: str = "p", *, size: int = 10) -> int:
+        write = Write(key_of("pods", "a", name), bytes(size))
+        return self.store.commit([write], NO_CAUSE)
+
+    def flush(self) -> None:
+        revision = self.store.revision
+        self.store.flush(lambda error: self.told.append((revision, error)))
+
+    def run(self) -> None:
+        """Take the next answer of the thread."""
+        self.calls.get(timeout=10)()
+
+
+@pytest.fixture
+def threaded() -> Iterator[Threaded]:
+    one = Threaded()
+    yield one
+    one.store.close()
+
+
+def test_all_that_wait_share_a_sync(threaded: Threaded) -> None:
+    syncs: list[str] = []
+    for _ in range(10):
+        threaded.commit()
+        threaded.flush()
+    threaded.run()
+    assert threaded.told == [(1, None)], "the first went alone: nobody else was there yet"
+    threaded.disk.fault = lambda operation, path: syncs.append(operation)  # type: ignore[func-returns-value]
+    threaded.run()
+    assert threaded.told == [(n, None) for n in range(1, 11)]
+    assert threaded.store.durable == 10
+    _, recovery = recover(threaded.disk, DIRECTORY, bytes(16))
+    assert recovery.transactions == 10
+
+
+def test_nobody_hears_of_what_is_not_durable(threaded: Threaded) -> None:
+    woken: list[int] = []
+    cursor = threaded.store.hub.open(resources=["pods"], revision=0, wake=lambda: woken.append(1))
+    threaded.commit("x")
+    threaded.flush()
+    threaded.commit("y")
+    late = threaded.store.hub.open(resources=["pods"], revision=0, wake=lambda: woken.append(2))
+    assert (cursor.take(), late.take(), woken, threaded.store.durable) == ([], [], [], 0)
+    threaded.run()
+    assert [f.revision for f in cursor.take()] == [f.revision for f in late.take()] == [1]
+    assert woken == [1, 2]
+    assert threaded.store.get(key_of("pods", "a", "y")) is not None, "staged: the writer sees it"
+
+
+def test_a_read_after_a_write_waits_for_it(threaded: Threaded) -> None:
+    threaded.flush()
+    assert threaded.told == [(0, None)], "there was nothing to wait for"
+    threaded.commit()
+    threaded.flush()
+    threaded.flush()
+    assert len(threaded.told) == 1
+    threaded.run()
+    assert threaded.told[1:] == [(1, None), (1, None)]
+
+
+def test_what_was_built_on_a_lost_write_is_lost_with_it(threaded: Threaded) -> None:
+    threaded.commit("a")
+    threaded.flush()
+    threaded.run()
+    threaded.disk.room = sum(map(len, threaded.disk.files.values())) + 50
+    threaded.commit("b", size=1000)
+    threaded.flush()
+    threaded.commit("c")
+    threaded.flush()
+    threaded.run()
+    assert [type(error) for _, error in threaded.told] == [type(None), StoreFull, StoreFull]
+    assert [i.key for i in threaded.store.list("/registry/pods/").items] == ["/registry/pods/a/a"]
+    threaded.disk.room = None
+    assert threaded.commit("d") == 2
+    threaded.flush()
+    threaded.run()
+    assert threaded.told[-1] == (2, None)
+
+
+def test_a_failed_sync_reaches_all_who_wait(threaded: Threaded) -> None:
+    threaded.disk.fail(1, errno.EIO)
+    for _ in range(3):
+        threaded.commit()
+        threaded.flush()
+    threaded.run()
+    assert [type(error) for _, error in threaded.told] == [StoreFailed] * 3
+    with pytest.raises(StoreFailed):
+        threaded.commit()
+
+
+def test_close_tells_all_who_wait_and_keeps_what_was_staged() -> None:
+    threaded = Threaded()
+    for _ in range(3):
+        threaded.commit()
+        threaded.flush()
+    threaded.commit()
+    threaded.store.close()
+    assert threaded.told == [(1, None), (2, None), (3, None)]
+    threaded.run()  # The loop hears of it later: harmless.
+    again = Store.open(threaded.disk, DIRECTORY, threadsafe=None, fresh_id=bytes(16))
+    assert again.revision == 4
+    with pytest.raises(StoreFailed, match="closed"):
+        threaded.commit()
+
+
+def test_snapshots_are_written_between_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SNAPSHOT_BYTES", 20_000)
+    monkeypatch.setattr(log_module, "_PIECE_BYTES", 1000)
+    threaded = Threaded()
+    for number in range(200):
+        threaded.commit(f"p{number % 20}", size=500)
+        threaded.flush()
+        threaded.run()
+    threaded.store.close()
+    names = threaded.disk.names(DIRECTORY)
+    assert any(name.startswith("snapshot-") for name in names)
+    again = Store.open(threaded.disk, DIRECTORY, threadsafe=None, fresh_id=bytes(16))
+    assert again.revision == 200
+    assert again.recovery is not None
+    assert again.recovery.transactions < 200
+    assert [i.revision for i in again.list("/registry/pods/").items] == [
+        i.revision for i in threaded.store.list("/registry/pods/").items
+    ]
+
+
+def test_a_snapshot_that_does_not_fit_costs_nothing() -> None:
+    disk = MemoryDisk()
+    log, _ = recover(disk, DIRECTORY, bytes(16))
+    items = [Stored(key_of("pods", "a", "x"), bytes(5000), 1)]
+    disk.room = 200
+    with pytest.raises(OSError, match="No space"):
+        list(log.snapshot(1, items))
+    assert [n for n in disk.names(DIRECTORY) if n.startswith("snapshot")] == []
+
+
+def test_without_sync_nothing_is_synced() -> None:
+    disk, operations = MemoryDisk(), list[str]()
+    log, _ = recover(disk, DIRECTORY, bytes(16), sync=False)
+    log.append(b"first", 1)
+    disk.fault = lambda operation, path: operations.append(operation)  # type: ignore[func-returns-value]
+    log.append(b"second", 2)
+    assert operations == ["append"]
+
+
+def test_the_real_disk(tmp_path: Path) -> None:
+    disk, path = RealDisk(), str(tmp_path)
+    file = disk.open(f"{path}/a")
+    file.append(b"one")
+    file.append(b"two")
+    file.sync()
+    file.truncate(4)
+    file.append(b"three")
+    file.close()
+    disk.sync_directory(path)
+    assert disk.read(f"{path}/a") == b"onetthree"
+    disk.rename(f"{path}/a", f"{path}/b")
+    assert disk.names(path) == ["b"]
+    disk.remove(f"{path}/b")
+    assert disk.names(path) == []
+    assert Log(disk, path, bytes(16)).directory == path
