@@ -73,11 +73,13 @@ class EndpointSliceController:
             groups.setdefault(backend.ports, []).append(backend)
         if not groups:
             groups[()] = []  # A Service nobody stands behind has one empty slice.
-        actions, left = [], slices
+        owned = {ports: [s for s in slices if _ports_of(s) == ports] for ports in groups}
+        left = [s for s in slices if _ports_of(s) not in owned]
+        actions = []
         for ports, found in groups.items():
-            mine = [s for s in left if _ports_of(s) == ports or (not found and len(groups) == 1)]
-            left = [s for s in left if s not in mine]
-            actions += self._pack(service, ports, found, mine)
+            if not owned[ports] and left:
+                owned[ports].append(left.pop(0))  # One write, where a new one would make two.
+            actions += self._pack(service, ports, found, owned[ports])
         actions += [Action(self._write.delete(s), gone_is_fine=True) for s in left]
         return Result(actions)
 
