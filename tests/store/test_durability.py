@@ -197,6 +197,20 @@ def test_flipped_bits_in_a_larger_log_are_found() -> None:
             reopen(rotten)
 
 
+def test_zeros_of_the_user_are_no_hole() -> None:
+    disk = MemoryDisk()
+    store = reopen(disk)
+    store.commit([Write(KEYS[0], bytes(4096))], BY)
+    store.flush(lambda error: None)
+    disk.settle()
+    (path,) = [p for p in disk.files if "log-" in p]
+    for bit in range(0, 8 * len(disk.files[path]), 97):
+        rotten = copy_of(disk)
+        rotten.flip(path, bit)
+        with pytest.raises(CorruptLog):
+            reopen(rotten)
+
+
 def test_a_flipped_bit_in_a_snapshot_is_found() -> None:
     disk, ledger = MemoryDisk(), Ledger()
     with small_files():

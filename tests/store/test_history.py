@@ -252,7 +252,8 @@ def test_cursors_open_later_or_earlier_share_what_was_told() -> None:
         hub.open(resources=["pods"], revision=r, wake=lambda: None) for r in (7, 10, 2, 0, 5)
     ]
     commit(store, keys[0])
-    assert [len(c.take()) for c in cursors] == [4, 1, 9, 11, 6]
+    assert [len(c.take(2)) for c in cursors] == [2, 1, 2, 2, 2]
+    assert [len(c.take()) for c in cursors] == [2, 0, 7, 9, 4]
     for cursor in cursors:
         cursor.close()
         cursor.close()
@@ -312,3 +313,27 @@ def test_a_label_called_node_name_is_no_node() -> None:
     store.commit([Write(key_of("pods", "a", "x"), msgpack.packb(labels))], NO_CAUSE)
     store.flush(lambda _: None)
     assert cursor.take() == []
+
+
+def test_the_past_is_exact_when_keys_came_and_went_since() -> None:
+    store = Store.memory()
+    keys = [key_of("pods", "a", f"p{n}") for n in range(6)]
+    then = commit(store, *keys[:4])
+    store.commit([Write(keys[1], None), Write(keys[3], None)], NO_CAUSE)
+    commit(store, keys[4], keys[5], key_of("pods", "b", "x"), key_of("nodes", "", "x"))
+    page = store.list(prefix_of("pods", "a"), revision=then, limit=1)
+    assert ([i.key for i in page.items], page.remaining) == (keys[:1], 3)
+    rest = store.list(prefix_of("pods", "a"), revision=then, start_after=keys[0], limit=2)
+    assert ([i.key for i in rest.items], rest.remaining) == (keys[1:3], 1)
+
+
+def test_taking_back_a_key_that_had_come_again() -> None:
+    store = Store.memory()
+    key = key_of("pods", "a", "x")
+    then = commit(store, key)
+    store.commit([Write(key, None)], NO_CAUSE)
+    store.flush(lambda _: None)
+    store.commit([Write(key, b"again")], NO_CAUSE)
+    store.history.rollback(store.durable)
+    assert store.get(key) is None
+    assert [i.key for i in store.list(prefix_of("pods"), revision=then).items] == [key]

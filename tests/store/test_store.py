@@ -106,6 +106,8 @@ def test_what_was_built_on_a_lost_write_is_lost_with_it(threaded: Threaded) -> N
     threaded.flush()
     threaded.run()
     assert threaded.told[-1] == (2, None)
+    _, recovery = recover(threaded.disk, DIRECTORY, bytes(16))
+    assert [i.key for i in recovery.items] == ["/registry/pods/a/a", "/registry/pods/a/d"]
 
 
 def test_a_failed_sync_reaches_all_who_wait(threaded: Threaded) -> None:
