@@ -13,8 +13,8 @@ from pykka._envelope import Envelope
 
 from kubeloop.actors.actor import AsyncActor, Scene
 from kubeloop.actors.alarms import Alarms
+from kubeloop.actors.images import pulls
 from kubeloop.actors.images.collection import Limits
-from kubeloop.actors.images.pulls import BACKOFF_SHOWN_S, Present, Pulls, Refused, Waiter, image_id
 from kubeloop.actors.messages import (
     API_SERVER,
     Facts,
@@ -33,7 +33,6 @@ from kubeloop.actors.pods import actions as act
 from kubeloop.actors.pods import life, references
 from kubeloop.actors.pods.addresses import Addresses
 from kubeloop.actors.pods.admission import Admission
-from kubeloop.actors.pods.backoff import go_duration
 from kubeloop.actors.pods.downward import ConfigError, Host
 from kubeloop.actors.pods.environment import container_spec, sandbox_spec
 from kubeloop.actors.pods.recovery import orphan, recover
@@ -51,6 +50,7 @@ __all__ = ["Kubelet", "NodeConfig"]
 RESOURCES: Final = ["pods", "nodes", *references.RESOURCES]
 ROUNDS_MAX: Final = 8  # How often one pod is looked at in one turn before others get theirs.
 CONFIG_RETRY_S: Final = 10.0
+SUBSCRIBE_AGAIN_S: Final = 5.0
 LATE_S: Final = 1e-4  # Timers are set so much late: a rounding error must not let them ring early.
 
 Object = Mapping[str, Any]
@@ -70,7 +70,7 @@ class Kubelet(AsyncActor):
         self.registration = Registration(node, runtime.name)
         self._events = NodeEvents(node.name)
         self.admission = Admission(node.capacity)
-        self.pulls = Pulls()
+        self.pulls = pulls.Pulls()
         self.addresses = Addresses(node.pod_cidr)
         self.references = references.References()
         self.pods: dict[str, Pod] = {}
@@ -82,7 +82,7 @@ class Kubelet(AsyncActor):
         self._alarms = Alarms()
         self._revision = 0
         self._ready = False
-        self._collect_at = 0.0
+        self._collect_at, self._subscribe_at = 0.0, NEVER
         self._timer_at = NEVER
         self._user = f"system:node:{node.name}"
         self._limits = Limits(
@@ -97,15 +97,23 @@ class Kubelet(AsyncActor):
         now = self.world.now()
         self._see_images(now)
         self._collect_at = now + self.node.image_gc_s
+        self._subscribe()
+        self._tell_node("Starting", "Starting kubelet.")
+
+    def _subscribe(self) -> None:
+        """Ask for list + watch, until a list comes: an API server that fails forgets who asked."""
         message = Subscribe(self.name, RESOURCES, node=self.node.name)
         self.send(API_SERVER, message.encode())
-        self._tell_node("Starting", "Starting kubelet.")
+        self._subscribe_at = self.world.now() + SUBSCRIBE_AGAIN_S
+        self.wake_in(SUBSCRIBE_AGAIN_S + LATE_S, "subscribe")
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         now = self.world.now()
         for envelope in envelopes:
             self._hear(decode(envelope.message), now)
-        if not self._ready:
+        if now >= self._subscribe_at:
+            self._subscribe()
+        if not self._ready or self._listed is not None:
             return
         self._dirty.update(dict.fromkeys(self._alarms.due(now)))
         while self._dirty:
@@ -132,15 +140,20 @@ class Kubelet(AsyncActor):
             case Note():
                 self._noted(message, now)
             case Listing():
-                self._listed = {}
-                self._uids.clear()
-                self.references.clear()
-                self.registration.observe(None)
+                self._start_over()
             case Synced():
                 self._revision = max(self._revision, message.revision)
                 self._take_list()
             case _:
                 raise TypeError(f"a kubelet was sent {message!r}")
+
+    def _start_over(self) -> None:
+        """A list follows. The API server may have failed: who asked it may never be answered."""
+        self._listed, self._subscribe_at = {}, NEVER
+        self._uids.clear()
+        self.references.clear()
+        self.registration.start_over()
+        self.reports = {uid: Report() for uid in self.reports}
 
     def _fold(self, fact: Fact) -> None:
         if fact.resource == "pods":
@@ -313,17 +326,14 @@ class Kubelet(AsyncActor):
         """Start a container whose image is there; have it pulled, or say why it will not be."""
         spec = pod.container_spec(name)
         image, policy = spec.get("image", ""), spec.get("imagePullPolicy") or "IfNotPresent"
-        decision = self.pulls.want(Waiter(pod.uid, name), image, policy, now)
-        if isinstance(decision, Present):
-            text = f'Container image "{image}" already present on machine'
-            text += " and can be accessed by the pod"
-            self._tell(pod, act.Tell("Normal", "Pulled", text, name))
+        decision = self.pulls.want(pulls.Waiter(pod.uid, name), image, policy, now)
+        if isinstance(decision, pulls.Present):
+            self._tell(pod, act.Tell("Normal", "Pulled", pulls.present_text(image), name))
             self._start_container(pod, name, decision.record, now)
-        elif isinstance(decision, Refused):
+        elif isinstance(decision, pulls.Refused):
             if decision.event is not None:
                 self._tell(pod, act.Tell(*decision.event, name))
-                text = f"Error: {decision.reason}"
-                self._tell(pod, act.Tell("Warning", "Failed", text, name))
+                self._tell(pod, act.Tell("Warning", "Failed", f"Error: {decision.reason}", name))
             life.not_started(pod, name, decision.reason, decision.message, decision.retry_at)
         else:
             self._tell(pod, act.Tell("Normal", "Pulling", f'Pulling image "{image}"', name))
@@ -344,7 +354,7 @@ class Kubelet(AsyncActor):
             return
         life.image_ready(pod, name)
         start = self.work.start_container(
-            spec, image_id(spec.image, image), pod.container_spec(name)
+            spec, pulls.image_id(spec.image, image), pod.container_spec(name)
         )
         self.run(start, f"start {pod.name}/{name}")
 
@@ -402,23 +412,14 @@ class Kubelet(AsyncActor):
             life.not_started(pod, name, reason, message, now + CONFIG_RETRY_S)
             return [act.Tell("Warning", "Failed", f"Error: {message}", name)]
         run = Run(attempt, id=container_id, image=image, image_id=identity, started_s=at_s)
-        events: list[act.Action] = [
-            act.Tell("Normal", "Created", "Container created", name),
-            act.Tell("Normal", "Started", "Container started", name),
-            *life.started(pod, name, run, now),
-        ]
-        if hook:
-            events.append(act.Tell("Warning", "FailedPostStartHook", "PostStartHook failed", name))
-            events.append(act.Tell("Normal", "Killing", "FailedPostStartHook", name))
-            life.halt(pod, name)
-        return events
+        events = life.started(pod, name, run, now)
+        return [*events, *life.hook_failed(pod, name)] if hook else events
 
     def _stopped(self, pod: Pod, name: str, attempt: int, now: float) -> None:
         """See to it that a container the runtime no longer has does not count as running."""
         sandboxes = [record for record in self.runtime.sandboxes() if record.pod_uid == pod.uid]
-        if any(
-            (run.name, run.attempt) == (name, attempt) for s in sandboxes for run in s.containers
-        ):
+        runs = [(run.name, run.attempt) for record in sandboxes for run in record.containers]
+        if (name, attempt) in runs:
             return  # Its exit is told, or it runs and will be told to stop again.
         lost = Exit(attempt, LOST_CODE, LOST_REASON, LOST_MESSAGE, self.world.wall())
         life.exited(pod, name, lost, now)
@@ -441,9 +442,7 @@ class Kubelet(AsyncActor):
             if found is None:
                 self._not_pulled(pod, waiter.container, image, reason, message, now)
                 continue
-            text = f'Successfully pulled image "{image}" in {go_duration(seconds)} '
-            text += f"({go_duration(now - since)} including waiting). "
-            text += f"Image size: {record.size_bytes} bytes."
+            text = pulls.pulled_text(image, seconds, now - since, record.size_bytes)
             self._tell(pod, act.Tell("Normal", "Pulled", text, waiter.container))
             self._start_container(pod, waiter.container, record, now)
 
@@ -453,7 +452,7 @@ class Kubelet(AsyncActor):
         text = f'Failed to pull image "{image}": {message}'
         self._tell(pod, act.Tell("Warning", "Failed", text, name))
         self._tell(pod, act.Tell("Warning", "Failed", f"Error: {reason}", name))
-        life.not_started(pod, name, reason, message, now + BACKOFF_SHOWN_S)
+        life.not_started(pod, name, reason, message, now + pulls.BACKOFF_SHOWN_S)
 
     def _collect_images(self, now: float) -> None:
         self._collect_at = now + self.node.image_gc_s

@@ -65,6 +65,12 @@ class Registration:
         self.node = node
         self._node_at, self._stale = 0.0, True
 
+    def start_over(self) -> None:
+        """Expect no more answers: the Node is listed again."""
+        self._asking.clear()
+        self._seen = 0
+        self.observe(None)
+
     def turn(self, now: float, wall_s: float) -> list[Request]:
         """Return the requests due now; set `next_at`."""
         requests = []

@@ -34,12 +34,16 @@ class Ground:
             name="node-1", index=1, address="127.1.0.1", pod_cidr="10.244.1.0/24", **config
         )
         self.subscriptions = Subscriptions({})
-        self.supervisor.start(
-            API_SERVER,
-            lambda scene, name: ApiServer(
-                scene, name, store=self.store, subscriptions=self.subscriptions
-            ),
-        )
+        self.start_api_server()
+
+    def start_api_server(self, kind: type[ApiServer] = ApiServer, **attributes: Any) -> None:
+        def factory(scene: Supervisor, name: str) -> ApiServer:
+            made = kind(scene, name, store=self.store, subscriptions=self.subscriptions)
+            for attribute, value in attributes.items():
+                setattr(made, attribute, value)
+            return made
+
+        self.supervisor.start(API_SERVER, factory)
 
     async def start(self, *, kubelet: bool = True) -> "Ground":
         for name in ("default", "kube-node-lease"):

@@ -1,11 +1,11 @@
-"""Whatever pods do and whenever their kubelet crashes: what must hold of the pods it runs.
+"""Whatever pods do, and whenever kubelet or API server crash: what must hold of the pods.
 
-Crashes are placed at any of the kubelet's turns, before it has handled its messages or after, and
-the seed picks the order of everything else.
+Crashes are placed at any turn of either, before it has handled its messages or after, and the seed
+picks the order of everything else.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from kubelet_ground import Ground, Object, pod
 from pykka._envelope import Envelope
 
+from kubeloop.actors.actor import ActorFailed, AsyncActor
+from kubeloop.actors.api_server import ApiServer
 from kubeloop.actors.kubelet import Kubelet
+from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.runtimes.scripts import Script
 
 TERMINAL = ("Succeeded", "Failed")
@@ -28,14 +31,14 @@ class Crash(Exception):
 
 @dataclass
 class Plan:
-    """At which turns the kubelet crashes: {turn: whether it has handled its messages before}."""
+    """At which turns an actor crashes: {turn: whether it has handled its messages before}."""
 
     crashes: dict[int, bool]
     turns: int = 0
 
 
-class Mortal(Kubelet):
-    """A kubelet that crashes according to plan."""
+class Mortal(AsyncActor):
+    """An actor that crashes according to plan."""
 
     plan: Plan
 
@@ -46,6 +49,28 @@ class Mortal(Kubelet):
             super().on_batch(envelopes)
         if after is not None:
             raise Crash(f"at turn {self.plan.turns}")
+
+
+class MortalKubelet(Mortal, Kubelet):
+    """A kubelet that crashes according to plan."""
+
+
+class MortalApiServer(Mortal, ApiServer):
+    """An API server that crashes according to plan."""
+
+
+async def insist(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Do it until no crash comes between."""
+    while True:
+        try:
+            await work()
+        except (Crash, ActorFailed):
+            await asyncio.sleep(0.1)
+        except AssertionError as error:
+            assert "AlreadyExists" in str(error)
+            return
+        else:
+            return
 
 
 scripts = st.builds(
@@ -91,14 +116,14 @@ PLAIN = pod(initContainers=[], restartPolicy="Always")
 crashes = st.dictionaries(st.integers(1, 60), st.booleans(), max_size=4)
 
 
-@given(pods(), crashes, st.integers(0, 2**16), st.sampled_from([0.01, 1.5, 40.0, 900.0]))
-@example(
-    (pod(initContainers=[], restartPolicy="Always"), {}), {1: False, 2: True, 3: False}, 0, 900.0
-)
+@given(pods(), crashes, crashes, st.integers(0, 2**16), st.sampled_from([0.01, 1.5, 40.0, 900.0]))
+@example((PLAIN, {}), {1: False, 2: True, 3: False}, {}, 0, 900.0)
+@example((PLAIN, {}), {}, {n: n % 2 == 0 for n in range(1, 60, 3)}, 0, 900.0)
 def test_a_pod_lives_and_dies_as_it_must(
     simulate: Any,
     found: tuple[Object, dict[str, Script]],
     crashes: dict[int, bool],
+    api_crashes: dict[int, bool],
     seed: int,
     life_s: float,
 ) -> None:
@@ -109,8 +134,10 @@ def test_a_pod_lives_and_dies_as_it_must(
         cursor = ground.store.hub.open(
             resources=["pods"], revision=ground.store.durable, wake=lambda: None
         )
-        ground.start_kubelet(Mortal, plan=Plan(crashes))
-        await ground.create(obj)
+        ground.supervisor.stop(API_SERVER)
+        ground.start_api_server(MortalApiServer, plan=Plan(api_crashes))
+        ground.start_kubelet(MortalKubelet, plan=Plan(crashes))
+        await insist(lambda: ground.create(obj))
         await asyncio.sleep(life_s)
         restarts = check_history([fact.object() for fact in cursor.take(100_000)])
         if obj["spec"]["restartPolicy"] == "Never":
@@ -118,7 +145,7 @@ def test_a_pod_lives_and_dies_as_it_must(
             assert not any(count for name, count in restarts.items() if name in mains)
         if life_s == 900.0 and settles(obj, images):
             await check_settled(ground, obj, images)
-        await ground.delete("p")
+        await insist(lambda: ground.delete("p"))
         await asyncio.sleep(GRACE_S + SLACK_S)
         assert ground.gone()
         assert not ground.runtime.sandboxes(), "nothing is left on the node"
@@ -188,7 +215,7 @@ def test_many_pods_come_and_go_on_a_kubelet_that_keeps_crashing(simulate: Any) -
     async def scenario() -> None:
         script = Script(start_s=0.1, term_s=0.5)
         ground = await Ground({f"i:{n}": script for n in range(3)}).start(kubelet=False)
-        ground.start_kubelet(Mortal, plan=Plan({n: n % 2 == 0 for n in range(5, 400, 7)}))
+        ground.start_kubelet(MortalKubelet, plan=Plan({n: n % 2 == 0 for n in range(5, 400, 7)}))
         names = [f"p{n}" for n in range(40)]
         for n, name in enumerate(names):
             await ground.create(pod(name, {"name": "c", "image": f"i:{n % 3}"}))

@@ -10,7 +10,7 @@ from typing import Final
 
 from kubeloop.actors.images.collection import Collection, Limits, collect
 from kubeloop.actors.images.names import full_name, repository
-from kubeloop.actors.pods.backoff import Backoff
+from kubeloop.actors.pods.backoff import Backoff, go_duration
 from kubeloop.actors.runtimes.protocol import ImageRecord
 
 BACKOFF_SHOWN_S: Final = 1.0  # How long the error itself is shown before the back-off is.
@@ -164,6 +164,19 @@ class Pulls:
             limits=limits,
             now=now,
         )
+
+
+def present_text(image: str) -> str:
+    """Return what the event Pulled says of an image that was there."""
+    return f'Container image "{image}" already present on machine and can be accessed by the pod'
+
+
+def pulled_text(image: str, pull_s: float, waited_s: float, size_bytes: int) -> str:
+    """Return what the event Pulled says of an image that was fetched."""
+    return (
+        f'Successfully pulled image "{image}" in {go_duration(pull_s)} '
+        f"({go_duration(waited_s)} including waiting). Image size: {size_bytes} bytes."
+    )
 
 
 def image_id(image: str, record: ImageRecord) -> str:

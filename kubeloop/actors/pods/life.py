@@ -301,9 +301,13 @@ def started(pod: Pod, name: str, run: Run, now: float) -> list[Action]:
     arm_probes(pod, container, now)
     if container.early is not None:
         exited(pod, name, container.early, now)
+    actions: list[Action] = [
+        Tell("Normal", "Created", "Container created", name),
+        Tell("Normal", "Started", "Container started", name),
+    ]
     if run.attempt > DEAD_RUNS_MAX:
-        return [Forget(name, run.attempt - DEAD_RUNS_MAX - 1)]
-    return []
+        actions.append(Forget(name, run.attempt - DEAD_RUNS_MAX - 1))
+    return actions
 
 
 def arm_probes(pod: Pod, container: Container, now: float) -> None:
@@ -372,11 +376,15 @@ def probed(
     return actions
 
 
-def halt(pod: Pod, name: str) -> None:
-    """A running container failed in a way only a fresh run can mend."""
+def hook_failed(pod: Pod, name: str) -> list[Action]:
+    """The postStart hook of a container failed: only a fresh run can mend that."""
     container = pod.containers[name]
     if container.stage == "running" and _may_halt(pod, container):
         container.halt_s = pod.grace_s
+    return [
+        Tell("Warning", "FailedPostStartHook", "PostStartHook failed", name),
+        Tell("Normal", "Killing", "FailedPostStartHook", name),
+    ]
 
 
 def _may_halt(pod: Pod, container: Container) -> bool:

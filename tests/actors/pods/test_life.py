@@ -43,7 +43,7 @@ def deleted(pod: Pod, grace_s: int) -> None:
 
 
 def running(pod: Pod, *names: str, now: float = 0.0) -> list[Any]:
-    """Bring the sandbox and these containers up; return what came of the last start."""
+    """Bring the sandbox and these containers up; return what came of the last start but events."""
     if pod.sandbox == "none":
         assert life.advance(pod, now, 1000.0) == [StartSandbox()]
         life.sandbox_started(pod, "10.0.0.2")
@@ -53,7 +53,7 @@ def running(pod: Pod, *names: str, now: float = 0.0) -> list[Any]:
         life.image_ready(pod, name)
         run = Run(pod.containers[name].next_attempt, id=name, image="i", started_s=1000.0)
         found = life.started(pod, name, run, now)
-    return found
+    return [action for action in found if not isinstance(action, Tell)]
 
 
 def over(pod: Pod, name: str, code: int, now: float = 0.0) -> None:
