@@ -57,7 +57,7 @@ def test_the_client() -> None:
             await c.api.delete("cm", "a")
             with pytest.raises(NotFound, match='configmaps "a" not found'):
                 await c.api.get("cm", "a")
-            with pytest.raises(Invalid, match="must be no more than 253 characters"):
+            with pytest.raises(Invalid, match="must be no more than 253 bytes"):
                 await c.api.create({**body, "metadata": {"name": "x" * 300}})
             with pytest.raises(LookupError, match="resource type 'widgets'"):
                 await c.api.list("widgets")
