@@ -38,6 +38,7 @@ from kubeloop.actors.workqueue import WorkQueue
 FLYING_MAX: Final = 512  # Writes of one controller on their way, give or take those of one key.
 KEYS_MAX: Final = 200  # Keys of one controller in one turn: bounds how long it holds the loop.
 FENCE_AGAIN_S: Final = 0.1  # A fence that was refused is tried again.
+SUBSCRIBE_AGAIN_S: Final = 5.0  # So is a subscription nobody has answered.
 NAMESPACE_ENDS: Final = "NamespaceTerminating"
 _NEVER: Final = float("inf")
 
@@ -81,14 +82,16 @@ class ControllerManager(AsyncActor):
         self._listing = False
         self._fence = ""
         self._fenced_at: int | None = None  # The revision the view must reach; None: not known.
-        self._fence_due = _NEVER
+        self._fence_due = self._subscribe_at = _NEVER
 
     def on_start(self) -> None:
-        self.send(API_SERVER, Subscribe(self.name, self.resources).encode())
+        self._subscribe()
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         for envelope in envelopes:
             self._hear(envelope.message)
+        if self._subscribe_at <= self.world.now():
+            self._subscribe()
         if self._fence_due <= self.world.now():
             self._send_fence()
         if not self._may_act():
@@ -103,6 +106,12 @@ class ControllerManager(AsyncActor):
         return self._may_act() and all(bench.queue.idle() for bench in self._benches)
 
     # Hearing.
+
+    def _subscribe(self) -> None:
+        """Ask for a list, and see that the wish is not lost with a turn of the API server."""
+        self.send(API_SERVER, Subscribe(self.name, self.resources).encode())
+        self._subscribe_at = self.world.now() + SUBSCRIBE_AGAIN_S
+        self.wake_in(SUBSCRIBE_AGAIN_S, "subscribe")
 
     def _hear(self, frame: bytes) -> None:
         message = decode(frame)
@@ -128,7 +137,7 @@ class ControllerManager(AsyncActor):
     def _start_over(self) -> None:
         """Forget what we knew; send a read that will be answered after all we ever wrote."""
         self.view.begin()
-        self._listing = True
+        self._listing, self._subscribe_at = True, _NEVER
         for bench in self._benches:
             bench.queue = WorkQueue()
         self._send_fence()

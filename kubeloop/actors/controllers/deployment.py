@@ -21,7 +21,7 @@ from kubeloop.actors.controllers.base import (
     reference_to,
     split,
 )
-from kubeloop.actors.controllers.deployment_status import is_complete, status_of
+from kubeloop.actors.controllers.deployment_status import is_complete, status_of, wanted_by
 from kubeloop.actors.controllers.rollout import (
     Bounds,
     Set,
@@ -39,6 +39,7 @@ SETS: Final = "replicasets.apps"
 HASH: Final = "pod-template-hash"
 REVISION: Final = "deployment.kubernetes.io/revision"
 HISTORY: Final = "deployment.kubernetes.io/revision-history"
+HISTORY_LENGTH_MAX: Final = 2000  # Characters.
 DESIRED: Final = "deployment.kubernetes.io/desired-replicas"
 LIMIT: Final = "deployment.kubernetes.io/max-replicas"
 _NOT_COPIED: Final = frozenset(
@@ -161,7 +162,7 @@ class DeploymentController:
             resized = self._scale_all(deployment, new, old, limits, recreate)
             return resized or self._clean_up(deployment, old)
         # With Recreate the old sets have no share in what is scaled: they only go.
-        several = sum(bool(_wanted(s)) for s in sets) > 1
+        several = sum(bool(wanted_by(s)) for s in sets) > 1
         if _was_scaled(deployment, sets) and not (recreate and several):
             return self._scale_all(deployment, new, old, limits, recreate)
         if recreate:
@@ -181,7 +182,7 @@ class DeploymentController:
         size = _grown(limits, new, old)
         if new is None:
             return self._create(deployment, old, size, limits, view)
-        if size != _wanted(new):
+        if size != wanted_by(new):
             return self._resize(deployment, {_name(new): size}, [new], limits)
         sizes = old_sizes(limits, _set(new), [_set(s) for s in old])
         return self._resize(deployment, sizes, old, limits)
@@ -195,7 +196,7 @@ class DeploymentController:
         view: View,
     ) -> list[Action]:
         """End all old pods, and only then begin with the new ones."""
-        busy = [s for s in old if _wanted(s)]
+        busy = [s for s in old if wanted_by(s)]
         if busy:
             return self._resize(deployment, {_name(s): 0 for s in busy}, busy, limits)
         uids = [s["metadata"]["uid"] for s in old]
@@ -215,19 +216,20 @@ class DeploymentController:
     ) -> list[Action]:
         """Follow a change of replicas: one set alone takes all of it, several share it."""
         sets = [*old, *([new] if new is not None else [])]
-        active = [s for s in sets if _wanted(s)]
+        active = [s for s in sets if wanted_by(s)]
         if len(active) <= 1:
             only = active[0] if active else new or (sets[-1] if sets else None)
             if only is None:
                 return []
             return self._resize(deployment, {_name(only): limits.replicas}, [only], limits)
-        saturated = new is not None and _set(new).available == limits.replicas == _wanted(new)
+        saturated = new is not None and _set(new).available == limits.replicas == wanted_by(new)
         if saturated:
-            busy = [s for s in old if _wanted(s)]
+            busy = [s for s in old if wanted_by(s)]
             return self._resize(deployment, {_name(s): 0 for s in busy}, busy, limits)
         if recreate:
             return []
-        sizes = proportional_sizes(limits, [_set(s) for s in active])
+        had = (deployment.get("status") or {}).get("replicas", 0)
+        sizes = proportional_sizes(limits, [_set(s) for s in active], had)
         return self._resize(deployment, sizes, active, limits)
 
     def _resize(
@@ -236,7 +238,7 @@ class DeploymentController:
         """Return the writes that give these sets these sizes, and note what that was part of."""
         actions = []
         for set_ in sets:
-            before, after = _wanted(set_), sizes.get(_name(set_), _wanted(set_))
+            before, after = wanted_by(set_), sizes.get(_name(set_), wanted_by(set_))
             told = {DESIRED: str(limits.replicas), LIMIT: str(limits.replicas + limits.surge)}
             known = set_["metadata"].get("annotations") or {}
             noted = all(known.get(k) == v for k, v in told.items())
@@ -313,8 +315,7 @@ class DeploymentController:
         if current < wanted:
             told[REVISION] = str(wanted)
             if current:
-                past = [p for p in known.get(HISTORY, "").split(",") if p]
-                told[HISTORY] = ",".join([*past, str(current)])
+                told[HISTORY] = _history(known.get(HISTORY, ""), current)
         settle_s = deployment["spec"].get("minReadySeconds") or 0
         late = settle_s != (new["spec"].get("minReadySeconds") or 0)
         if late or any(known.get(k) != v for k, v in told.items()):
@@ -337,7 +338,7 @@ class DeploymentController:
         empty = [
             s
             for s in sorted(old, key=_revision)
-            if not _wanted(s)
+            if not wanted_by(s)
             and not (s.get("status") or {}).get("replicas")
             and _observed(s)
             and not s["metadata"].get("deletionTimestamp")
@@ -394,7 +395,7 @@ def _was_scaled(deployment: Object, sets: Sequence[Object]) -> bool:
     return any(
         (s["metadata"].get("annotations") or {}).get(DESIRED, replicas) != replicas
         for s in sets
-        if _wanted(s)
+        if wanted_by(s)
     )
 
 
@@ -417,10 +418,10 @@ def _grown(limits: Bounds, new: Object | None, old: Sequence[Object]) -> int:
     never more pods than the surge allows, however late the other controller is.
     """
     sets = [*old, *([new] if new is not None else [])]
-    wanted = _wanted(new) if new is not None else 0
+    wanted = wanted_by(new) if new is not None else 0
     if wanted < limits.replicas and not all(_observed(s) for s in sets):
         return wanted
-    held = (max(_wanted(s), (s.get("status") or {}).get("replicas", 0)) for s in sets)
+    held = (max(wanted_by(s), (s.get("status") or {}).get("replicas", 0)) for s in sets)
     return new_size(limits, wanted, sum(held))
 
 
@@ -444,9 +445,9 @@ def _set(set_: Object) -> Set:
     limit = (set_["metadata"].get("annotations") or {}).get(LIMIT, "")
     return Set(
         name=_name(set_),
-        wanted=_wanted(set_),
+        wanted=wanted_by(set_),
         # Of those it is about to end none counts.
-        available=min(_wanted(set_), (set_.get("status") or {}).get("availableReplicas", 0)),
+        available=min(wanted_by(set_), (set_.get("status") or {}).get("availableReplicas", 0)),
         limit=int(limit) if limit.isascii() and limit.isdecimal() else 0,
     )
 
@@ -456,13 +457,16 @@ def _revision(set_: Object) -> int:
     return int(text) if text.isascii() and text.isdecimal() else 0
 
 
+def _history(known: str, revision: int) -> str:
+    """Return a set's revision history with one more; what does not fit is cut off its old end."""
+    past = [p for p in known.split(",") if p]
+    while past and len(",".join(past)) + len(f",{revision}") > HISTORY_LENGTH_MAX:
+        del past[0]
+    return ",".join([*past, str(revision)])
+
+
 def _newest_revision(sets: Sequence[Object]) -> int:
     return max((_revision(s) for s in sets), default=0)
-
-
-def _wanted(set_: Object) -> int:
-    replicas = set_["spec"].get("replicas")
-    return 1 if replicas is None else int(replicas)
 
 
 def _name(obj: Object) -> str:

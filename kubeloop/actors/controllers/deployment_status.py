@@ -40,7 +40,7 @@ def status_of(
         "updatedReplicas": _sum([new] if new else [], "replicas"),
         "readyReplicas": _sum(sets, "readyReplicas"),
         "availableReplicas": available,
-        "unavailableReplicas": max(0, max(total, bounds.replicas) - available),
+        "unavailableReplicas": max(0, sum(map(wanted_by, sets)) - available),
     }
     status: dict[str, Any] = {"observedGeneration": deployment["metadata"].get("generation", 0)}
     status |= {name: count for name, count in counts.items() if count}
@@ -61,7 +61,7 @@ def status_of(
 
 def is_complete(deployment: Object, counts: Mapping[str, Any]) -> bool:
     """Tell whether all pods are of the template, available, and as many as are wanted."""
-    wanted = _wanted(deployment)
+    wanted = wanted_by(deployment)
     names = ("replicas", "updatedReplicas", "availableReplicas")
     return all(counts.get(name, 0) == wanted for name in names)
 
@@ -180,8 +180,9 @@ def _failures(sets: Sequence[Object]) -> list[dict[str, Any]]:
     return [{**failure, "lastUpdateTime": failure["lastTransitionTime"]}]
 
 
-def _wanted(deployment: Object) -> int:
-    replicas = deployment["spec"].get("replicas")
+def wanted_by(obj: Object) -> int:
+    """Return the replicas a Deployment or a ReplicaSet wants."""
+    replicas = obj["spec"].get("replicas")
     return 1 if replicas is None else int(replicas)
 
 

@@ -92,7 +92,8 @@ class ReplicationController:
             claimed, claims = self._claim(set_, selector, mine, view)
             actions += claims
             if not claims:
-                actions += self._replicate(set_, [p for p in claimed if is_active(p)], view)
+                active = [pod for pod in claimed if is_active(pod)]
+                actions += self._replicate(set_, active, view, trouble)
         status, again_s = self._status(set_, owned, now_s, trouble)
         if status != (set_.get("status") or {}):
             changed = {**set_, "status": status}
@@ -117,11 +118,15 @@ class ReplicationController:
         ]
         return claimed, claims
 
-    def _replicate(self, set_: Object, active: Sequence[Object], view: View) -> list[Action]:
+    def _replicate(
+        self, set_: Object, active: Sequence[Object], view: View, trouble: str
+    ) -> list[Action]:
         """Return the writes that bring the active pods to the number that is wanted."""
         missing = _replicas(set_) - len(active)
         if missing >= 0:
-            return [self._create(set_)] * min(missing, BURST_MAX) if missing else []
+            # What one pod was refused for, the others would be too: try with one.
+            count = min(missing, 1 if trouble else BURST_MAX)
+            return [self._create(set_)] * count if count else []
         surplus = sorted(active, key=_worth(self._crowds(set_, active, view)))
         return [self._delete(set_, pod) for pod in surplus[: min(-missing, BURST_MAX)]]
 

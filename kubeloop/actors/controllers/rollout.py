@@ -84,18 +84,19 @@ def old_sizes(bounds: Bounds, new: Set, old: Sequence[Set]) -> dict[str, int]:
     return {s.name: sizes[s.name] for s in old if sizes[s.name] != s.wanted}
 
 
-def proportional_sizes(bounds: Bounds, sets: Sequence[Set]) -> dict[str, int]:
+def proportional_sizes(bounds: Bounds, sets: Sequence[Set], had: int) -> dict[str, int]:
     """Share a change of `replicas` in the middle of a rollout among the sets, by their size.
 
     sets: those with replicas, oldest first. What rounding leaves goes to the largest: of equals to
     the newest when there is something to add, to the oldest when there is something to take.
+    had:  the pods of the whole Deployment, for sets that do not know their limit.
     """
     total = sum(s.wanted for s in sets)
     to_add = bounds.most - total
     ordered = sorted(reversed(sets) if to_add > 0 else sets, key=lambda s: -s.wanted)
     sizes, added = {}, 0
     for s in ordered:
-        share = _share(s, bounds, to_add, added)
+        share = _share(s, bounds, to_add - added, had)
         sizes[s.name] = s.wanted + share
         added += share
     if ordered:
@@ -104,13 +105,14 @@ def proportional_sizes(bounds: Bounds, sets: Sequence[Set]) -> dict[str, int]:
     return sizes
 
 
-def _share(s: Set, bounds: Bounds, to_add: int, added: int) -> int:
-    left = to_add - added
-    if not s.wanted or not left:
+def _share(s: Set, bounds: Bounds, left: int, had: int) -> int:
+    if not bounds.replicas:
+        return -s.wanted
+    limit = s.limit or had
+    if not s.wanted or not left or not limit:
         return 0
-    limit = s.limit or bounds.replicas
     fraction = _round(s.wanted * bounds.most / limit) - s.wanted
-    return min(fraction, left) if to_add > 0 else max(fraction, left)
+    return min(fraction, left) if left > 0 else max(fraction, left)
 
 
 def _round(number: float) -> int:
