@@ -353,12 +353,12 @@ class Mini:
             self.world.advance(at)
         raise AssertionError("no end to it: a livelock")
 
-    def see_that_it_rests(self) -> None:
+    def see_that_it_rests(self, *, kubelets: bool = True) -> None:
         """See that a fresh manager, which looks at everything, finds nothing to write."""
         for _ in range(2):
             before = self.store.revision
             self.start()
-            self.settle()
+            self.settle(kubelets=kubelets)
             assert self.manager is not None
             assert self.manager.idle()
             changes = [(fact.key, fact.object()) for fact in self.changes(before)]
@@ -377,8 +377,8 @@ class Mini:
 
     # Disturbance, as data.
 
-    def disturb(self, op: Op) -> None:
-        """Do one thing of `DISTURBANCES`."""
+    def disturb(self, op: Op) -> bool:
+        """Do one thing of `DISTURBANCES`; return whether it was one."""
         match op:
             case "serve", count:
                 for _ in range(count):
@@ -405,7 +405,8 @@ class Mini:
                 if pods:
                     self.run_pod(pods[number % len(pods)])
             case _:
-                raise AssertionError(op)
+                return False
+        return True
 
 
 class _Scene:

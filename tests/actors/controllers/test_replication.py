@@ -149,10 +149,8 @@ def test_it_converges_and_rests(seed: int, wanted: Any, pods: Any, ops: list[Op]
     plant(mini, wanted, pods)
     mini.start()
     for op in ops:
-        if op[0] in ("scale", "delete set", "spoil status") or op[0].endswith(" pod"):
+        if not mini.disturb(op):
             edit(mini, op)
-        else:
-            mini.disturb(op)
     for obj in mini.pods():  # Whoever held them lets go.
         if "finalizers" in obj["metadata"]:
             mini.patch(obj, {"metadata": {"finalizers": None}})
