@@ -79,7 +79,7 @@ class GarbageCollector:
                 actions.append(self._write.release(dependent, [uid]))
             elif not dependent["metadata"].get("deletionTimestamp"):
                 actions.append(self._delete(dependent, view, waiting=True))
-        if not any(_blocks(d, uid) for d in dependents):
+        if not any(_blocks(d, uid) and not _circular(d, uid, view) for d in dependents):
             return Result([*actions[:BATCH_MAX], self._let_go(owner, FOREGROUND)])
         return Result(actions[:BATCH_MAX])
 
@@ -143,6 +143,21 @@ def _ties(obj: Object) -> tuple[Any, ...]:
 
 def _blocks(dependent: Object, uid: str) -> bool:
     return any(r["uid"] == uid and r.get("blockOwnerDeletion") for r in _references(dependent))
+
+
+def _circular(dependent: Object, uid: str, view: View) -> bool:
+    """Tell whether a dependent waits, itself or by way of its own, for the very owner `uid`."""
+    seen: set[str] = set()
+    stack = [dependent]
+    while stack:
+        obj = stack.pop()
+        own = obj["metadata"]["uid"]
+        if own == uid:
+            return True
+        if own not in seen and _waits(obj):
+            seen.add(own)
+            stack += [d for d in _dependents(own, view) if _blocks(d, own)]
+    return False
 
 
 def _holds(reference: Mapping[str, Any], dependent: Object, view: View) -> bool:
