@@ -154,6 +154,10 @@ class AsyncActor(pykka.Actor):
         """Handle messages, oldest first; called with none when a timer went off. Override."""
         raise NotImplementedError
 
+    def outlives(self, envelope: Envelope[Any]) -> bool:
+        """Tell whether a message of a failed turn is left to the successor; override. None is."""
+        return False
+
     # What subclasses use.
 
     def send(self, name: str, message: bytes) -> None:
@@ -210,6 +214,8 @@ class AsyncActor(pykka.Actor):
         try:
             self.on_batch(batch)
         except Exception as error:  # noqa: BLE001 - a turn may fail in any way; see `Scene`.
+            kept = [envelope for envelope in batch if self.outlives(envelope)]
+            inbox.envelopes.extendleft(reversed(kept))
             failed = ActorFailed(f"{self.name} failed: {error}")
             failed.__cause__ = error
             for envelope in batch:

@@ -74,6 +74,10 @@ class ApiServer(AsyncActor):
         for cursor in self._cursors.values():
             cursor.close()
 
+    def outlives(self, envelope: Envelope[Any]) -> bool:
+        """Keep who wants to watch: an actor that is never given a list would wait for ever."""
+        return isinstance(decode(envelope.message), Subscribe)
+
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         answers: list[_Answer] = []
         for envelope in envelopes:
