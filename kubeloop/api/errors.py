@@ -189,7 +189,9 @@ class Invalid(ApiError):
         details: dict[str, Any] = {"name": name} if name else {}
         if group:
             details["group"] = group
-        details |= {"kind": kind, "causes": _causes(causes)}
+        if kind:
+            details["kind"] = kind
+        details["causes"] = _causes(causes)
         super().__init__(f'{qualified} "{name}" is invalid: {told}', details=details)
         self.causes = tuple(causes)
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeloop.actors.requests.writing import StrictProblem
+from kubeloop.actors.requests.patching import StrictProblem
 from kubeloop.api.defaults import apply_defaults
 from kubeloop.api.errors import ApiError, Invalid
 from kubeloop.api.resources import BY_KIND, RESOURCES, Resource

@@ -22,6 +22,7 @@ _KEPT: Final = (
     "generateName",
     "selfLink",
     "managedFields",
+    "resourceVersion",
 )
 
 
@@ -86,13 +87,13 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
     row = strategy(resource.id)
     if row.generation:
         metadata["generation"] = 1
-    if row.status is not None:
+    if row.status is not None and not row.status_given:
         obj["status"] = {k: dict(v) if isinstance(v, dict) else v for k, v in row.status.items()}
     obj["metadata"] = ordered_metadata(metadata)
 
 
 def check_preconditions(resource: Resource, old: Object, new: Object) -> None:
-    """Refuse a write that was meant for another object. Raises: BadRequest, Conflict."""
+    """Refuse a write that was meant for another object. Raises: BadRequest, Conflict, Invalid."""
     metadata, was = new["metadata"], old["metadata"]
     if metadata.get("name") != was["name"]:
         raise BadRequest(
@@ -106,46 +107,57 @@ def check_preconditions(resource: Resource, old: Object, new: Object) -> None:
             f"Precondition failed: UID in precondition: {metadata['uid']}, "
             f"UID in object meta: {was['uid']}",
         )
-    if metadata.get("resourceVersion") not in (None, "", was["resourceVersion"]):
+    version = metadata.get("resourceVersion")
+    if not version and strategy(resource.id).versioned:
+        message = "Invalid value: 0: must be specified for an update"
+        cause = Cause("FieldValueInvalid", message, "metadata.resourceVersion")
+        raise Invalid(resource.plural, was["name"], [cause], group=resource.group)
+    if version not in (None, "", was["resourceVersion"]):
         raise Conflict.modified(resource.id, was["name"])
 
 
 def prepare_update(resource: Resource, old: Object, new: Object) -> None:
     """Carry over what users may not change; count the generation up if what they want changed."""
-    metadata, was = new["metadata"], old["metadata"]
-    for field in _KEPT:
-        if field in was:
-            metadata[field] = was[field]
-        else:
-            metadata.pop(field, None)
-    metadata["resourceVersion"] = was["resourceVersion"]
+    _carry_over(old["metadata"], new["metadata"], _KEPT)
     row = strategy(resource.id)
     if row.status is not None:
         if "status" in old:
             new["status"] = old["status"]
         else:
             new.pop("status", None)
-    new["metadata"] = ordered_metadata(metadata)
-    if row.generation and wishes(new) != wishes(old):
-        new["metadata"]["generation"] = was.get("generation", 0) + 1
+    if resource.id == "namespaces":  # Finalizers are set through `finalize` alone.
+        _carry_over(old.get("spec", {}), new.setdefault("spec", {}), ("finalizers",))
+    metadata = new["metadata"] = ordered_metadata(new["metadata"])
+    if row.generation and _counted(new, row.counted) != _counted(old, row.counted):
+        metadata["generation"] = old["metadata"].get("generation", 0) + 1
+        new["metadata"] = ordered_metadata(metadata)
 
 
 def prepare_status_update(resource: Resource, old: Object, new: Object) -> Object:
-    """Return `old` with the status of `new`, and what else its status may carry."""
+    """Return `old` with the status of `new`, and what metadata may come with a status."""
     changed = dict(old)
     if "status" in new:
         changed["status"] = new["status"]
     else:
         changed.pop("status", None)
-    if strategy(resource.id).status_metadata:
-        metadata = dict(old["metadata"])
-        for field in ("labels", "annotations"):
-            if new["metadata"].get(field):
-                metadata[field] = new["metadata"][field]
-            else:
-                metadata.pop(field, None)
-        changed["metadata"] = ordered_metadata(metadata)
+    metadata = dict(new["metadata"])
+    _carry_over(old["metadata"], metadata, (*_KEPT, *strategy(resource.id).status_locks))
+    changed["metadata"] = ordered_metadata(metadata)
     return changed
+
+
+def _carry_over(old: Mapping[str, Any], new: Object, fields: tuple[str, ...]) -> None:
+    for field in fields:
+        if field in old:
+            new[field] = old[field]
+        else:
+            new.pop(field, None)
+
+
+def _counted(obj: Mapping[str, Any], fields: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return what a generation counts."""
+    metadata = obj["metadata"]
+    return wishes(obj), *(metadata.get(field) or {} for field in fields)
 
 
 def wishes(obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,55 +10,43 @@ class Strategy:
     """How one kind is created, changed and deleted.
 
     generation:       metadata.generation counts the changes of everything but metadata and status.
-    status:           the status a new object starts with, whatever its creator wrote; None if the
-                      kind has no status of its own.
+    counted:          fields of metadata whose changes count as well.
+    status:           the status a new object starts with; None if the kind has no status of its
+                      own.
+    status_given:     a new object keeps the status its creator wrote: kubelets register so.
+    status_locks:     fields of metadata that may not be changed through the status subresource.
     create_on_update: a PUT to a name that is free creates the object.
+    versioned:        an update must say which resourceVersion it changes.
     orphans:          deleting without a propagationPolicy leaves the dependents.
-    status_metadata:  labels and annotations may be changed through the status subresource.
     """
 
     generation: bool = False
+    counted: tuple[str, ...] = ()
     status: Mapping[str, Any] | None = None
+    status_given: bool = False
+    status_locks: tuple[str, ...] = ()
     create_on_update: bool = False
+    versioned: bool = False
     orphans: bool = False
-    status_metadata: bool = False
 
 
 _PLAIN: Final = Strategy()
-_BLANK_NODE_INFO: Final = dict.fromkeys(
-    (
-        "machineID",
-        "systemUUID",
-        "bootID",
-        "kernelVersion",
-        "osImage",
-        "containerRuntimeVersion",
-        "kubeletVersion",
-        "kubeProxyVersion",
-        "operatingSystem",
-        "architecture",
-    ),
-    "",
-)
-
 _STRATEGIES: Final[Mapping[str, Strategy]] = {
-    "pods": Strategy(generation=True, status={"phase": "Pending"}, status_metadata=True),
-    "nodes": Strategy(
-        status={
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
-            "nodeInfo": _BLANK_NODE_INFO,
-        },
-        status_metadata=True,
+    "pods": Strategy(
+        generation=True, status={"phase": "Pending"}, status_locks=("ownerReferences",)
     ),
+    "nodes": Strategy(status={}, status_given=True),
     "namespaces": Strategy(status={"phase": "Active"}),
     "services": Strategy(status={"loadBalancer": {}}, create_on_update=True),
     "replicationcontrollers": Strategy(generation=True, status={"replicas": 0}, orphans=True),
     "replicasets.apps": Strategy(generation=True, status={"replicas": 0}),
-    "deployments.apps": Strategy(generation=True, status={}),
-    "endpointslices.discovery.k8s.io": Strategy(generation=True),
+    "deployments.apps": Strategy(
+        generation=True, counted=("annotations",), status={}, status_locks=("labels",)
+    ),
+    "endpointslices.discovery.k8s.io": Strategy(generation=True, counted=("labels",)),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),
-    "leases.coordination.k8s.io": Strategy(create_on_update=True),
+    "leases.coordination.k8s.io": Strategy(create_on_update=True, versioned=True),
 }
 
 

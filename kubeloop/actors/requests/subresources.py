@@ -7,8 +7,9 @@ import msgpack
 from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.deletion import delete
 from kubeloop.actors.requests.metadata import check_kind, check_preconditions, ordered_metadata
+from kubeloop.actors.requests.patching import apply_patch
 from kubeloop.actors.requests.state import Object, State, resource_of
-from kubeloop.actors.requests.writing import apply_patch, change
+from kubeloop.actors.requests.writing import change
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound
 from kubeloop.api.resources import Resource

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Final
 
 import msgpack
-import orjson
 
 from kubeloop.actors.requests.allocation import Allocations, carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
@@ -18,17 +17,15 @@ from kubeloop.actors.requests.metadata import (
     prepare_status_update,
     prepare_update,
 )
+from kubeloop.actors.requests.patching import apply_patch, decoded, decoded_patch
 from kubeloop.actors.requests.state import Object, State, is_dry_run, resource_of
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.admission import namespaces, nodes, pods
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.defaults import apply_defaults
-from kubeloop.api.errors import AlreadyExists, ApiError, BadRequest, Cause, Invalid, NotFound
-from kubeloop.api.patch import json_patch, merge_patch
+from kubeloop.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
 from kubeloop.api.qos import qos_class
 from kubeloop.api.resources import Resource
-from kubeloop.api.schema import decode_strict
-from kubeloop.api.strategic import strategic_merge_patch
 from kubeloop.api.validation import validate_create, validate_status_update, validate_update
 
 Transform = Callable[[Object], Object]
@@ -96,12 +93,7 @@ def patch(state: State, allocations: Allocations, request: Request) -> Outcome:
         if not isinstance(raw, dict):
             raise BadRequest("a patch must leave an object")
         check_kind(resource, raw)
-        try:
-            obj, told = decoded(resource, raw, request)
-        except StrictProblem as problem:
-            text = orjson.dumps(msgpack.unpackb(request.body)).decode()
-            message = f'Invalid value: "{text}": {problem.text}'
-            raise Invalid("", "", [Cause("FieldValueInvalid", message, "patch")]) from None
+        obj, told = decoded_patch(resource, raw, request)
         warnings.extend(told)
         obj.setdefault("metadata", {})
         check_namespace(resource, obj, request)
@@ -110,32 +102,6 @@ def patch(state: State, allocations: Allocations, request: Request) -> Outcome:
     outcome = change(state, allocations, request, patched)
     outcome.warnings.extend(warnings)
     return outcome
-
-
-def apply_patch(request: Request, old: Any, api_version: str, kind: str) -> Any:
-    """Return `old` with the request's patch applied; `old` is not changed."""
-    content = msgpack.unpackb(request.body)
-    match request.options.get("patchType"):
-        case "json":
-            return json_patch(old, content)
-        case "merge":
-            return merge_patch(old, content)
-        case "strategic":
-            return strategic_merge_patch(old, content, api_version, kind)
-        case other:
-            raise ApplyNotBuilt(str(other))
-
-
-class ApplyNotBuilt(ApiError):
-    """Server-side apply: Kubernetes has it, kubeloop does not have it yet."""
-
-    code, reason = 501, "NotImplemented"
-
-    def __init__(self, patch_type: str) -> None:
-        super().__init__(
-            f"patches of type {patch_type!r} are not implemented yet: use client-side apply "
-            "(kubectl apply without --server-side), or a merge, strategic or JSON patch"
-        )
 
 
 def change(
@@ -155,8 +121,10 @@ def change(
     else:
         if resource.id == _SERVICES:
             carry_over(old, new)
-        prepare_update(resource, old, new)
         apply_defaults(resource, new)
+        if resource.id == "pods":
+            pods.admit_update(new, old, tolerance_s=state.settings.eviction_tolerance_s)
+        prepare_update(resource, old, new)
         _refuse(resource, new, _allowed_here(state, request, validate_update(resource, new, old)))
         if resource.id == _SERVICES:
             _refuse(resource, new, allocations.assign(new, state.bits))
@@ -177,27 +145,6 @@ def write(
         if resource.id == _SERVICES and not is_dry_run(request):
             allocations.fold(old, new)
     return answer(request, 200, new, [])
-
-
-class StrictProblem(BadRequest):
-    """The body has fields it should not have, and the client asked for strictness."""
-
-    def __init__(self, resource: Resource, problems: list[str]) -> None:
-        self.text = f"strict decoding error: {', '.join(problems)}"
-        super().__init__(
-            f'{resource.kind} in version "{resource.version}" cannot be handled as a '
-            f"{resource.kind}: {self.text}"
-        )
-
-
-def decoded(resource: Resource, body: Object, request: Request) -> tuple[Object, list[str]]:
-    """Return the body as an object of its kind, and warnings. Raises: BadRequest."""
-    duplicates = request.options.get("duplicates") or ()
-    obj, problems = decode_strict(resource.api_version, resource.kind, body, duplicates)
-    mode = request.options.get("fieldValidation") or "Warn"
-    if problems and mode == "Strict":
-        raise StrictProblem(resource, problems)
-    return obj, problems if mode == "Warn" else []
 
 
 def answer(request: Request, code: int, obj: Object, warnings: list[str]) -> Outcome:

@@ -28,6 +28,21 @@ def admit(pod: dict[str, Any], namespace: str, lookup: Lookup, *, tolerance_s: i
         name = pod["metadata"].get("name") or pod["metadata"].get("generateName", "")
         raise Forbidden("pods", name, why)
     spec["serviceAccountName"] = spec["serviceAccount"] = account
+    _tolerate(spec, tolerance_s)
+    spec.setdefault("priority", 0)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+def admit_update(pod: dict[str, Any], old: dict[str, Any], *, tolerance_s: int) -> None:
+    """Complete a changed pod in place: what admission once added need not be repeated."""
+    spec = pod.setdefault("spec", {})
+    _tolerate(spec, tolerance_s)
+    for field in ("priority", "preemptionPolicy"):
+        if field in old["spec"]:
+            spec.setdefault(field, old["spec"][field])
+
+
+def _tolerate(spec: dict[str, Any], tolerance_s: int) -> None:
     tolerations = spec.setdefault("tolerations", [])
     for key in _TOLERATED:
         if not any(_covers(toleration, key) for toleration in tolerations):
@@ -39,8 +54,6 @@ def admit(pod: dict[str, Any], namespace: str, lookup: Lookup, *, tolerance_s: i
                     "tolerationSeconds": tolerance_s,
                 }
             )
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
 
 def _covers(toleration: dict[str, Any], key: str) -> bool:
