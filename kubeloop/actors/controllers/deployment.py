@@ -325,7 +325,7 @@ class DeploymentController:
         own = deployment["metadata"].get("annotations") or {}
         if own.get(REVISION) != known.get(REVISION):
             patch = {"metadata": {"annotations": {REVISION: known.get(REVISION)}}}
-            return [Action(self._write.patch(deployment, patch))]
+            return [Action(self._write.patch(deployment, patch, subresource="status"))]
         return []
 
     def _clean_up(self, deployment: Object, old: Sequence[Object]) -> list[Action]:
