@@ -20,8 +20,7 @@ from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, NotFound, error_of
 from kubeloop.api.patch import merge_patch
 from kubeloop.api.resources import BY_KIND, RESOURCES, Resource, find
-from kubeloop.api.selectors import parse_fields, parse_labels
-from kubeloop.store.facts import Fact
+from kubeloop.net.choice import Choice, transition
 from kubeloop.store.watch import Hub
 
 ALL: Final = "*"  # As a namespace: every one.
@@ -228,13 +227,13 @@ class Client:
         """
         resource = find(kind)
         where = self._where(resource, namespace)
-        chooses = _chooser(resource, labels, fields)
+        choice = Choice.parse(resource, labels, fields)
         if since is None:
             outcome = await self._ask(Request("list", resource.id, where))
             since = outcome.revision
             for item in outcome.items:
                 obj = msgpack.unpackb(item)
-                if chooses(obj) and name in ("", obj["metadata"]["name"]):
+                if choice.matches(obj) and name in ("", obj["metadata"]["name"]):
                     yield Change("ADDED", KubeObject(obj))
         bell = asyncio.Event()
         cursor = self.backend.hub.open(
@@ -244,9 +243,9 @@ class Client:
             while True:
                 bell.clear()
                 for fact in cursor.take():
-                    change = change_of(fact, chooses)
-                    if change is not None:
-                        yield change
+                    seen = transition(fact, choice)
+                    if seen is not None:
+                        yield Change(seen[0], KubeObject(seen[1]))
                 if not cursor.behind:
                     await bell.wait()
         finally:
@@ -344,33 +343,6 @@ def three_way(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
         else:
             patch[key] = value
     return patch
-
-
-def change_of(fact: Fact, chooses: Callable[[dict[str, Any]], bool]) -> Change | None:
-    """Return what a fact is to a watcher with a selector; None if it is nothing to it."""
-    prev = None if fact.prev is None else msgpack.unpackb(fact.prev)
-    value = fact.object()
-    was = prev is not None and chooses(prev)
-    is_ = value is not None and chooses(value)
-    if value is not None and is_:
-        return Change("MODIFIED" if was else "ADDED", KubeObject(value))
-    if prev is None or not was:
-        return None
-    last = prev if value is None else value
-    last["metadata"]["resourceVersion"] = str(fact.revision)
-    return Change("DELETED", KubeObject(last))
-
-
-def _chooser(resource: Resource, labels: str, fields: str) -> Callable[[dict[str, Any]], bool]:
-    by_label = parse_labels(labels) if labels else None
-    by_field = parse_fields(fields, resource) if fields else None
-
-    def chooses(obj: dict[str, Any]) -> bool:
-        if by_label is not None and not by_label.matches(obj["metadata"].get("labels") or {}):
-            return False
-        return by_field is None or by_field.matches(obj)
-
-    return chooses
 
 
 def _holds(obj: KubeObject, until: Condition) -> bool:

@@ -22,13 +22,14 @@ from kubeloop.api.errors import (
     NotImplemented501,
     error_of,
 )
+from kubeloop.net.choice import Choice
 from kubeloop.net.rest import logs, options, streams
 from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.bodies import Body, pack, read_object, read_patch
 from kubeloop.net.rest.negotiation import Media, media_of
 from kubeloop.net.rest.paths import STREAMS, Target
 from kubeloop.net.rest.rendering import Answers, render
-from kubeloop.net.rest.watching import Choice, JsonCache, Teller
+from kubeloop.net.rest.watching import JsonCache, Teller
 from kubeloop.store.watch import Cursor
 
 WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.

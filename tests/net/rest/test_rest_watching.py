@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.resources import RESOURCES
+from kubeloop.net.choice import Choice, transition
 from kubeloop.net.rest import watching
 from kubeloop.net.rest.negotiation import JSON, Media
 from kubeloop.net.rest.watching import (
-    Choice,
     JsonCache,
     Teller,
     everything_type,
-    transition,
 )
 from kubeloop.store.facts import Fact
 
