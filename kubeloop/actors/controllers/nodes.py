@@ -204,13 +204,20 @@ def _taints(node: Object, now_s: float) -> list[Taint]:
         pressure = condition(node, type_)
         if pressure is not None and pressure["status"] == "True":
             wanted.append((key, "NoSchedule"))
-    before = list(node["spec"].get("taints") or ())
+    before = [_dated(t, now_s) for t in node["spec"].get("taints") or ()]
     kept = [t for t in before if t["key"] not in _OWN or (t["key"], t["effect"]) in wanted]
     have = {(t["key"], t["effect"]) for t in kept}
     for key, effect in wanted:
         if (key, effect) not in have:
             kept.append({"key": key, "effect": effect, "timeAdded": rfc3339(now_s)})
     return kept
+
+
+def _dated(taint: Taint, now_s: float) -> Taint:
+    """Return a taint with the time from which on tolerationSeconds count: users tell none."""
+    if not _evicts(taint) or taint.get("timeAdded"):
+        return taint
+    return {**taint, "timeAdded": rfc3339(now_s)}
 
 
 def _evicts(taint: Mapping[str, Any]) -> bool:
@@ -230,7 +237,7 @@ def _tolerated_s(pod: Object, taints: Sequence[Taint], now_s: float) -> float | 
         ]
         if limits:
             # A pod that came to a tainted node has its time from then on.
-            since = unix_s(taint.get("timeAdded")) or now_s
+            since = unix_s(taint.get("timeAdded"))
             since = max(since, unix_s(pod["metadata"]["creationTimestamp"]))
             stay_s = since + max(0, min(limits)) - now_s
             left = stay_s if left is None else min(left, stay_s)

@@ -59,8 +59,8 @@ class PodGarbageCollector:
                 for pod in view.by(_PODS, "node", name):
                     metadata = pod["metadata"]
                     yield key_of(_PODS, metadata["namespace"], metadata["name"])
-        elif after is not None:
-            if self._is_lost(after, view):
+        else:
+            if after is not None and self._is_lost(after, view):
                 yield key
             if view.count(_PODS, "finished", "yes") > self._finished_max:
                 yield _CENSUS

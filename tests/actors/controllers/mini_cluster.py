@@ -42,7 +42,7 @@ Op = tuple[Any, ...]
 
 MANAGER = "controller-manager"
 EPOCH = 1_795_413_600.0
-TURNS_MAX = 20_000  # More without an end is a livelock.
+TURNS_MAX = 5_000  # More without an end is a livelock.
 ENDLESS_S = 1e9
 
 
@@ -286,9 +286,13 @@ class Mini:
     def run_pod(self, pod: Obj) -> bool:
         """Take a pod one step further, as scheduler and kubelet would; tell whether there was one.
 
-        A pod that failed stays so; one that is being deleted ends.
+        A pod that failed stays so; one that is being deleted ends. The kubelet of a node that is
+        Unknown does nothing.
         """
         metadata, status = pod["metadata"], pod.get("status") or {}
+        place = self.get("nodes", pod["spec"].get("nodeName", ""), "")
+        if place is not None and _is_unknown(place):
+            return False
         if metadata.get("deletionTimestamp"):
             if metadata.get("deletionGracePeriodSeconds"):
                 self.delete(pod, gracePeriodSeconds=0)
@@ -304,7 +308,7 @@ class Mini:
         return True
 
     def bind(self, pod: Obj) -> bool:
-        nodes = sorted(n["metadata"]["name"] for n in self.all("nodes"))
+        nodes = sorted(n["metadata"]["name"] for n in self.all("nodes") if not _is_unknown(n))
         if not nodes:
             return False
         target = nodes[int(pod["metadata"]["uid"][:4], 16) % len(nodes)]
@@ -541,6 +545,11 @@ def reference(owner: Obj, *, controller: bool = True, block: bool = True) -> Obj
 def ready(obj: Obj) -> bool:
     conditions = (obj.get("status") or {}).get("conditions") or ()
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _is_unknown(obj: Obj) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "Unknown" for c in conditions)
 
 
 def active(obj: Obj) -> bool:
