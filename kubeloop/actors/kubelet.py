@@ -50,7 +50,6 @@ __all__ = ["Kubelet", "NodeConfig"]
 RESOURCES: Final = ["pods", "nodes", *references.RESOURCES]
 ROUNDS_MAX: Final = 8  # How often one pod is looked at in one turn before others get theirs.
 CONFIG_RETRY_S: Final = 10.0
-SUBSCRIBE_AGAIN_S: Final = 5.0
 LATE_S: Final = 1e-4  # Timers are set so much late: a rounding error must not let them ring early.
 
 Object = Mapping[str, Any]
@@ -82,7 +81,7 @@ class Kubelet(AsyncActor):
         self._alarms = Alarms()
         self._revision = 0
         self._ready = False
-        self._collect_at, self._subscribe_at = 0.0, NEVER
+        self._collect_at = 0.0
         self._timer_at = NEVER
         self._user = f"system:node:{node.name}"
         self._limits = Limits(
@@ -97,22 +96,14 @@ class Kubelet(AsyncActor):
         now = self.world.now()
         self._see_images(now)
         self._collect_at = now + self.node.image_gc_s
-        self._subscribe()
-        self._tell_node("Starting", "Starting kubelet.")
-
-    def _subscribe(self) -> None:
-        """Ask for list + watch, until a list comes: an API server that fails forgets who asked."""
         message = Subscribe(self.name, RESOURCES, node=self.node.name)
         self.send(API_SERVER, message.encode())
-        self._subscribe_at = self.world.now() + SUBSCRIBE_AGAIN_S
-        self.wake_in(SUBSCRIBE_AGAIN_S + LATE_S, "subscribe")
+        self._tell_node("Starting", "Starting kubelet.")
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         now = self.world.now()
         for envelope in envelopes:
             self._hear(decode(envelope.message), now)
-        if now >= self._subscribe_at:
-            self._subscribe()
         if not self._ready or self._listed is not None:
             return
         self._dirty.update(dict.fromkeys(self._alarms.due(now)))
@@ -149,7 +140,7 @@ class Kubelet(AsyncActor):
 
     def _start_over(self) -> None:
         """A list follows. The API server may have failed: who asked it may never be answered."""
-        self._listed, self._subscribe_at = {}, NEVER
+        self._listed = {}
         self._uids.clear()
         self.references.clear()
         self.registration.start_over()
