@@ -129,7 +129,7 @@ TestWorkQueue = Machine.TestCase
 
 def take(queue: WorkQueue, now_s: float, revision: int = 0) -> list[str]:
     queue.wake(now_s, revision)
-    return [key for key in iter(queue.pop, None)]
+    return list(iter(queue.pop, None))
 
 
 def fail(queue: WorkQueue, key: str, times: int) -> Iterable[float]:
