@@ -342,6 +342,18 @@ class Mini:
                 self.turn()
         raise AssertionError("no end to it: a livelock")
 
+    def pump_until_writes(self) -> None:
+        """Deliver everything up to the next write, which stays on its way."""
+        for _ in range(TURNS_MAX):
+            messages = [decode(e.message) for e in self.to_server.envelopes]
+            if any(isinstance(m, Request) and m.verb != "list" for m in messages):
+                return
+            if not self.to_server.empty():
+                self.serve()
+            elif not self.feed():
+                self.turn()
+        raise AssertionError("nothing is written")
+
     def settle(self, horizon_s: float = 2000.0, *, kubelets: bool = True) -> None:
         """Let everything run until nobody has anything to do, for at most `horizon_s`."""
         until = self.world.time + horizon_s
