@@ -1,0 +1,143 @@
+"""Every kind in the hands of the real kubectl: shown in every format, changed in every way."""
+
+import json
+
+import pytest
+import yaml
+from kubectl_tool import Kubectl
+
+from kubeloop.api.resources import RESOURCES
+
+pytestmark = pytest.mark.kubectl
+
+TEMPLATE = """
+  template:
+    metadata: {labels: {app: x}}
+    spec: {containers: [{name: c, image: "nginx:1"}]}
+"""
+ENDPOINT = "{addresses: [10.9.9.9], conditions: {ready: true}}"
+PORT = '{name: "", port: 80, protocol: TCP}'
+MANIFESTS = {
+    "configmaps": "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, data: {a: b}}",
+    "deployments.apps": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n"
+    "  replicas: 0\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
+    "endpoints": "{apiVersion: v1, kind: Endpoints, metadata: {name: x},"
+    " subsets: [{addresses: [{ip: 10.9.9.9}], ports: [{port: 80, protocol: TCP}]}]}",
+    "endpointslices.discovery.k8s.io": "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice,"
+    f" metadata: {{name: x}}, addressType: IPv4, endpoints: [{ENDPOINT}], ports: [{PORT}]}}",
+    "events": "{apiVersion: v1, kind: Event, metadata: {name: x}, reason: Told, message: a tale,"
+    " type: Normal, involvedObject: {kind: Pod, name: p, namespace: NAMESPACE}}",
+    "leases.coordination.k8s.io": "{apiVersion: coordination.k8s.io/v1, kind: Lease,"
+    " metadata: {name: x}, spec: {holderIdentity: me, leaseDurationSeconds: 9}}",
+    "namespaces": "{apiVersion: v1, kind: Namespace, metadata: {name: x-namespace}}",
+    "nodes": "{apiVersion: v1, kind: Node, metadata: {name: x-node}, spec: {unschedulable: true}}",
+    "pods": "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers:"
+    ' [{name: c, image: "nginx:1"}], terminationGracePeriodSeconds: 1}}',
+    "replicasets.apps": "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: x}\nspec:\n"
+    "  replicas: 0\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
+    "replicationcontrollers": "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: x}\n"
+    "spec:\n  replicas: 0\n  selector: {app: x}" + TEMPLATE,
+    "secrets": "{apiVersion: v1, kind: Secret, metadata: {name: x}, data: {a: Yg==}}",
+    "serviceaccounts": "{apiVersion: v1, kind: ServiceAccount, metadata: {name: x}}",
+    "services": "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {selector: {app: x},"
+    " ports: [{port: 80}]}}",
+}
+COLUMNS = {
+    "configmaps": "NAME DATA AGE",
+    "deployments.apps": "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
+    "endpoints": "NAME ENDPOINTS AGE",
+    "endpointslices.discovery.k8s.io": "NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
+    "events": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
+    "leases.coordination.k8s.io": "NAME HOLDER AGE",
+    "namespaces": "NAME STATUS AGE",
+    "nodes": "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION"
+    " CONTAINER-RUNTIME",
+    "pods": "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES",
+    "replicasets.apps": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
+    "replicationcontrollers": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
+    "secrets": "NAME TYPE DATA AGE",
+    "serviceaccounts": "NAME AGE",
+    "services": "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR",
+}
+
+
+def labels_of(kubectl: Kubectl, what: str) -> str:
+    """Return the labels tests give: of one letter."""
+    labels = kubectl.json(f"get {what}")["metadata"]["labels"]
+    return " ".join(f"{k}={v}" for k, v in sorted(labels.items()) if len(k) == 1)
+
+
+def test_every_kind_has_its_case() -> None:
+    assert list(MANIFESTS) == list(COLUMNS) == sorted(RESOURCES)
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_a_kind(kubectl: Kubectl, kind: str) -> None:
+    manifest = MANIFESTS[kind].replace("NAMESPACE", kubectl.namespace)
+    what, verb = kubectl("apply -f -", stdin=manifest).split()
+    assert verb == "created"
+    show(kubectl, kind, what)
+    change(kubectl, kind, what)
+    assert kubectl("apply -f -", stdin=manifest) == f"{what} unchanged\n"
+    rewrite(kubectl, kind, what)
+    remove(kubectl, kind, what)
+
+
+def show(kubectl: Kubectl, kind: str, what: str) -> None:
+    """Read an object in every format, and by every name of its kind."""
+    name, row = what.rpartition("/")[2], RESOURCES[kind]
+    header, line = kubectl(f"get {what} -o wide").splitlines()
+    assert header.split() == COLUMNS[kind].split()
+    assert name in line
+    for alias in (row.singular, *row.short_names):
+        assert kubectl(f"get {alias} {name} -o name").strip() == what
+    obj = json.loads(kubectl(f"get {what} -o json"))
+    same = yaml.safe_load(kubectl(f"get {what} -o yaml"))
+    for told in (obj, same):
+        assert (told["kind"], told["apiVersion"]) == (row.kind, row.api_version)
+    assert same["metadata"]["uid"] == obj["metadata"]["uid"]
+    assert kubectl.path(what, ".metadata.uid") == obj["metadata"]["uid"]
+    template = "go-template={{.metadata.name}}/{{.kind}}"
+    assert kubectl(f"get {what} -o", template) == f"{name}/{row.kind}"
+    columns = kubectl(f"get {what} -o custom-columns=N:.metadata.name,X:.spec.nothing")
+    assert columns.split() == ["N", "X", name, "<none>"]
+    described = kubectl(f"describe {what}")
+    assert described.startswith("Name:") and name in described.splitlines()[0]
+
+
+def change(kubectl: Kubectl, kind: str, what: str) -> None:
+    """Change its metadata: label, annotate, and patch in three ways."""
+    assert kubectl(f"label {what} l=one") == f"{what} labeled\n"
+    assert "already has a value (one)" in kubectl.fails(f"label {what} l=two")
+    assert kubectl(f"annotate {what} example.com/a=b") == f"{what} annotated\n"
+    assert kubectl(f"get {kind} -l l=one -o name").strip() == what
+    for type_, patch in (
+        ("strategic", '{"metadata": {"labels": {"s": "1"}}}'),
+        ("merge", '{"metadata": {"labels": {"m": "1", "l": null}}}'),
+        ("json", '[{"op": "add", "path": "/metadata/labels/j", "value": "1"}]'),
+    ):
+        assert kubectl(f"patch {what} --type={type_} -p", patch) == f"{what} patched\n"
+    assert labels_of(kubectl, what) == "j=1 m=1 s=1"
+
+
+def rewrite(kubectl: Kubectl, kind: str, what: str) -> None:
+    """Change the whole of it: edit and replace."""
+    editor = kubectl.file("editor", '#!/bin/sh\nsed -i \'s/^    s: "1"/    s: edited/\' "$1"\n')
+    assert kubectl(f"edit {what}", KUBE_EDITOR=f"sh {editor}") == f"{what} edited\n"
+    whole = kubectl(f"get {what} -o yaml").replace("    m: ", "    r: ")
+    if kind in ("nodes", "namespaces", "pods"):
+        return  # Others are at work on those as well.
+    assert kubectl("replace -f -", stdin=whole) == f"{what} replaced\n"
+    stale = kubectl.fails("replace -f -", stdin=whole.replace("    r: ", "    o: "))
+    assert "Conflict" in stale and "the object has been modified" in stale
+    assert labels_of(kubectl, what) == "j=1 r=1 s=edited"
+
+
+def remove(kubectl: Kubectl, kind: str, what: str) -> None:
+    """Delete it, first in pretence."""
+    where = f" from {kubectl.namespace} namespace" if RESOURCES[kind].namespaced else ""
+    resource, name = what.split("/")
+    said = f'{resource} "{name}" deleted{where}'
+    assert kubectl(f"delete {what} --dry-run=server") == f"{said} (server dry run)\n"
+    assert kubectl(f"delete {what}") == f"{said}\n"
+    assert "(NotFound)" in kubectl.fails(f"get {what}")
