@@ -31,6 +31,7 @@ class MemoryDisk:
         self.room: int | None = None
         self.calls = 0
         self._held: set[str] = set()
+        self._removed: set[str] = set()  # Names that are gone, which was not synced.
         self._synced: dict[str, bytes] = {}  # Content that is safe, by path as the program sees it.
 
     # What a program calls.
@@ -38,6 +39,7 @@ class MemoryDisk:
     def open(self, path: str) -> "MemoryFile":
         self.touch("open", path)
         self.files.setdefault(path, bytearray())
+        self._removed.discard(path)
         return MemoryFile(self, path)
 
     def read(self, path: str) -> bytes:
@@ -60,6 +62,7 @@ class MemoryDisk:
         self.touch("remove", path)
         del self.files[path]
         self._synced.pop(path, None)
+        self._removed.add(path)
 
     def sync_directory(self, directory: str) -> None:
         self.touch("sync_directory", directory)
@@ -67,6 +70,7 @@ class MemoryDisk:
         kept = {p: d for p, d in self.durable.items() if not p.startswith(prefix)}
         names = {p: self._synced.get(p, b"") for p in self.files if p.startswith(prefix)}
         self.durable = kept | names
+        self._removed = {p for p in self._removed if not p.startswith(prefix)}
 
     def lock(self, path: str) -> "MemoryLock":
         if path in self._held:
@@ -80,6 +84,8 @@ class MemoryDisk:
         """Return the disk as it may be after a loss of power: any of the allowed ways."""
         after = MemoryDisk()
         for path, content in self.durable.items():
+            if path in self._removed and chance.random() < 0.5:
+                continue
             synced = self._synced.get(path, content)
             seen = bytes(self.files.get(path, synced))
             after.files[path] = bytearray(_survivor(synced, seen, chance))
@@ -90,6 +96,11 @@ class MemoryDisk:
                 after.files[path] = bytearray(_survivor(synced, bytes(data), chance))
         after.settle()
         return after
+
+    def kill(self) -> None:
+        """End the process that holds the locks: what it wrote is seen, but no safer than before."""
+        self._held.clear()
+        self.fault = lambda operation, path: None
 
     def fail(self, nth: int, code: int) -> None:
         """Have the `nth` call from now on, and only that, end with an error: EIO, ENOSPC."""
@@ -109,6 +120,7 @@ class MemoryDisk:
         """Declare everything as it is now durable."""
         self._synced = {path: bytes(data) for path, data in self.files.items()}
         self.durable = dict(self._synced)
+        self._removed.clear()
 
     def touch(self, operation: str, path: str) -> None:
         """Count a call, and fail if it shall."""

@@ -12,8 +12,9 @@ sector is zeros. Anything else is *corrupt*; so is what one flipped bit explains
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isqrt
 from typing import Final, Literal
 
 import google_crc32c
@@ -108,8 +109,7 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
     head = data[offset:start]
     if not _is_head(head):
         why = "the head of a frame is not what was written"
-        rotten = _is_head_but_one_bit(head)
-        return _flaw(data, offset, len(data), why, rotten=rotten)
+        return _flaw(data, offset, len(data), why, lambda: _is_head_but_one_bit(head))
     _, length, expected = _HEAD.unpack_from(head)
     end = start + length
     if end > len(data):
@@ -118,13 +118,12 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
     found = checksum(payload)
     if found != expected:
         why = "the checksum of a frame is wrong"
-        rotten = _is_one_bit(found ^ expected, length)
-        return _flaw(data, offset, end, why, rotten=rotten)
+        return _flaw(data, offset, end, why, lambda: is_one_bit(found ^ expected, length))
     return Frame(offset, end, payload)
 
 
-def _flaw(data: bytes, offset: int, end: int, why: str, *, rotten: bool) -> Flaw:
-    if not rotten and _has_hole(data, offset, end) and not _more(data, offset + 1):
+def _flaw(data: bytes, offset: int, end: int, why: str, rotten: Callable[[], bool]) -> Flaw:
+    if _has_hole(data, offset, end) and not _more(data, offset + 1) and not rotten():
         return Flaw(offset, "torn", "a part of the last write is missing")
     return Flaw(offset, "corrupt", why)
 
@@ -140,18 +139,39 @@ def _is_head_but_one_bit(head: bytes) -> bool:
     return any(_is_head((number ^ (1 << bit)).to_bytes(len(head), "little")) for bit in bits)
 
 
-def _is_one_bit(difference: int, length: int) -> bool:
+def is_one_bit(difference: int, length: int) -> bool:
     """Tell whether a wrong checksum is that of `length` bytes of which one bit was flipped.
 
     difference: between the checksums. CRCs are linear: it depends only on where the bit is, and
                 the bit before gives the next state of the shift register.
+    Cost:       O(√length): the last √ states are kept, and the difference is led back towards
+                them by √ states at a time, which is linear, too: the sum of what its bits become.
     """
+    bits = 8 * length
+    stride = isqrt(bits) + 1
+    near: dict[int, int] = {}
     state = _POLYNOMIAL
-    for _ in range(8 * length):
-        if state == difference:
-            return True
+    for count in range(stride):
+        near[state] = count
         state = state >> 1 ^ (_POLYNOMIAL if state & 1 else 0)
+    back = [_earlier(1 << bit, stride) for bit in range(32)]
+    for far in range(0, bits, stride):
+        if difference in near:
+            return far + near[difference] < bits
+        sums = 0
+        for bit in range(32):
+            if difference >> bit & 1:
+                sums ^= back[bit]
+        difference = sums
     return False
+
+
+def _earlier(state: int, count: int) -> int:
+    """Return the state of the shift register `count` states before."""
+    for _ in range(count):
+        carry = state >> 31  # The polynomial's top bit is set: it was added if this one is.
+        state = (state ^ _POLYNOMIAL) << 1 | 1 if carry else state << 1
+    return state
 
 
 def _more(data: bytes, offset: int) -> bool:

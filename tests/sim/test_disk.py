@@ -57,6 +57,26 @@ def test_a_name_is_safe_once_its_directory_is_synced() -> None:
     assert ("new",) in after(sync=False)
 
 
+def test_a_removal_may_be_undone_until_its_directory_is_synced() -> None:
+    disk = MemoryDisk()
+    disk.open("/d/a")
+    disk.sync_directory("/d")
+    disk.remove("/d/a")
+    assert {tuple(disk.crash(random.Random(n)).names("/d")) for n in range(50)} == {(), ("a",)}
+    disk.sync_directory("/d")
+    assert {tuple(disk.crash(random.Random(n)).names("/d")) for n in range(50)} == {()}
+
+
+def test_a_dead_process_leaves_what_it_wrote() -> None:
+    disk = MemoryDisk()
+    disk.lock("/d/lock")
+    disk.open("/d/a").append(b"x")
+    disk.kill()
+    disk.lock("/d/lock")
+    assert disk.read("/d/a") == b"x"
+    assert b"" not in disk.durable.values()
+
+
 def test_the_nth_call_fails_and_no_other() -> None:
     disk = MemoryDisk()
     file = disk.open("/d/a")

@@ -99,23 +99,45 @@ def check(store: Store, ledger: Ledger) -> None:
 
 
 @given(st.integers(0, 2**32), st.booleans())
-def test_a_loss_of_power_costs_nothing_acknowledged(seed: int, full: bool) -> None:
+def test_a_death_or_a_loss_of_power_costs_nothing_acknowledged(seed: int, full: bool) -> None:
     chance = random.Random(seed)
     disk, ledger = MemoryDisk(), Ledger()
+
+    def end(disk: MemoryDisk) -> MemoryDisk:
+        if chance.random() < 0.5:
+            return disk.crash(chance)
+        disk.kill()
+        return disk
+
     with small_files():
-        for _ in range(4):
+        for _ in range(6):
             disk.fail(chance.randint(1, 60), errno.ENOSPC if full else errno.EIO)
             try:
                 store = reopen(disk)
             except OSError:
-                disk = disk.crash(chance)
+                disk = end(disk)
                 continue
             check(store, ledger)
-            # What had not been acknowledged, but came back, is true from now on.
+            # What had not been acknowledged, but came back, is served: true from now on.
             del ledger.states[store.revision + 1 :]
+            ledger.acknowledged = store.revision
             work(store, ledger, chance, groups=chance.randint(0, 12))
-            disk = disk.crash(chance)
-        check(reopen(disk), ledger)
+            disk = end(disk)
+        check(reopen(disk.crash(chance)), ledger)
+
+
+def test_what_a_dead_process_had_not_synced_is_safe_once_it_is_served() -> None:
+    disk, ledger = MemoryDisk(), Ledger()
+    store = reopen(disk)
+    work(store, ledger, random.Random(1), groups=3)
+    before = store.durable
+    disk.fault = lambda operation, path: OSError(errno.EIO, "EIO") if operation == "sync" else None
+    work(store, ledger, random.Random(1), groups=1)
+    disk.kill()
+    served = reopen(disk).durable
+    assert served > before, "the next process finds what was written"
+    for seed in range(20):
+        assert reopen(disk.crash(random.Random(seed))).durable == served
 
 
 def calls_of_a_run() -> int:
@@ -252,6 +274,18 @@ def test_segments_that_do_not_follow_each_other_are_found(damage: str) -> None:
             )  # fmt: skip
         with pytest.raises(CorruptLog, match=r"revision \d+ follows \d+"):
             reopen(after)
+
+
+def test_a_torn_write_that_is_not_the_last_is_damage() -> None:
+    disk = MemoryDisk()
+    with small_files(snapshot=10**9):
+        work(reopen(disk), Ledger(), random.Random(2), groups=12)
+        cut = copy_of(disk)
+        path = sorted(p for p in cut.files if "log-" in p)[1]
+        del cut.files[path][-10:]
+        with pytest.raises(CorruptLog, match="the file ends in a frame") as caught:
+            reopen(cut)
+        assert caught.value.path == path
 
 
 def test_the_segment_of_another_cluster_is_refused() -> None:
