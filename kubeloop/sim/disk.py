@@ -57,6 +57,7 @@ class MemoryDisk:
         self.touch("rename", path)
         self.files[to] = self.files.pop(path)
         self._synced[to] = self._synced.pop(path, b"")
+        self._removed.discard(to)
 
     def remove(self, path: str) -> None:
         self.touch("remove", path)

@@ -63,6 +63,7 @@ def test_a_bit_beyond_the_payload_does_not_count() -> None:
     first_byte = checksum(flipped(longer, 7)) ^ checksum(longer)
     assert is_one_bit(first_byte, 33)
     assert not is_one_bit(first_byte, 32)
+    assert not is_one_bit(first_byte, 0)
 
 
 def test_a_large_torn_group_is_known_at_once() -> None:
