@@ -138,7 +138,7 @@ def test_one_pod_changes(benchmark: BenchmarkFixture, sets: int) -> None:
     flips = count()
 
     def change() -> list[Request]:
-        fold(pod("s7-1", "s7", "10.244.0.22", ready=next(flips) % 2 == 0))
+        fold(pod("s7-1", "s7", "10.244.0.22", ready=next(flips) % 2 == 1))
         return world.look()
 
     requests = benchmark(change)

@@ -53,7 +53,7 @@ class ReplicationController:
         self.resources = (self.resource, _PODS)
         self.indexes: Mapping[tuple[str, str], Index] = {
             (self.resource, "uid"): own_uid,
-            (self.resource, "namespace"): own_namespace,
+            (self.resource, "anchor"): self._anchor,
             (self.resource, "controller"): controller_uids,
             (_PODS, "controller"): controller_uids,
             (_PODS, "orphan"): _orphan_namespace,
@@ -76,9 +76,11 @@ class ReplicationController:
             elif pod is after:
                 labels = pod["metadata"].get("labels") or {}
                 namespace = pod["metadata"]["namespace"]
-                for found in view.by(self.resource, "namespace", namespace):
-                    if self._selector(found).matches(labels):
-                        yield self._key(found)
+                anchors = [f"{namespace}/{k}={v}" for k, v in labels.items()]
+                for anchor in (f"{namespace}/", *anchors):
+                    for found in view.by(self.resource, "anchor", anchor):
+                        if self._selector(found).matches(labels):
+                            yield self._key(found)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         set_ = view.get(*split(key))
@@ -109,7 +111,7 @@ class ReplicationController:
         claims = [
             self._write.release(pod, [uid])
             for pod in mine
-            if not _matches(selector, pod) and not pod["metadata"].get("deletionTimestamp")
+            if not _matches(selector, pod) and is_active(pod)
         ]
         claims += [
             self._write.adopt(pod, set_)
@@ -164,11 +166,10 @@ class ReplicationController:
 
     def _delete(self, set_: Object, pod: Object) -> Action:
         name = pod["metadata"]["name"]
-        failed = f'Error deleting pod "{name}": {{error}}'
         return Action(
             self._write.delete(pod),
             success=Event(set_, "Normal", "SuccessfulDelete", f"Deleted pod: {name}"),
-            failure=Event(set_, "Warning", "FailedDelete", failed),
+            failure=Event(set_, "Warning", "FailedDelete", "Error deleting: {error}"),
             gone_is_fine=True,
         )
 
@@ -201,6 +202,14 @@ class ReplicationController:
             status["conditions"] = conditions
         later = [wait for wait in waits if 0 < wait < _UNAVAILABLE]
         return status, min(later) if later else None
+
+    def _anchor(self, set_: Object) -> list[str]:
+        """Index: one label that every pod of a set has, within its namespace; none: a bare "/"."""
+        selector = set_["spec"].get("selector") or {}
+        if self.kind == "ReplicaSet":
+            selector = selector.get("matchLabels") or {}
+        label = "=".join(min(selector.items())) if selector else ""
+        return [f"{set_['metadata']['namespace']}/{label}"]
 
     def _selector(self, set_: Object) -> LabelSelector:
         selector = set_["spec"].get("selector")

@@ -386,3 +386,53 @@ def test_the_time_of_a_status_is_the_wall_s() -> None:
     mini.settle(1.0)
     [failure] = one(mini)["status"]["conditions"]
     assert failure["lastTransitionTime"] == rfc3339(EPOCH + 5)
+
+
+EXPRESSION = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
+
+
+@pytest.mark.parametrize("chooses", [{"matchLabels": {"app": "web", "x": "y"}}, EXPRESSION])
+def test_a_pod_that_comes_later_is_adopted(chooses: Obj) -> None:
+    mini = Mini()
+    mini.start()
+    labels = {"app": "web", "x": "y"}
+    mini.create({**replica_set("web", labels, 1)} | {"spec": spec_with(labels, chooses)})
+    mini.settle()
+    mini.create(pod("late", {**labels, "z": "z"}))
+    mini.settle()
+    [left] = mini.pods()
+    assert left["metadata"]["name"] != "late"
+    assert ("Normal", "SuccessfulDelete", "Deleted pod: late") in events(mini)
+
+
+def spec_with(labels: dict[str, str], chooses: Obj) -> Obj:
+    spec: Obj = replica_set("web", labels, 1)["spec"]
+    return {**spec, "selector": chooses}
+
+
+def test_finished_pods_keep_their_owner() -> None:
+    mini = started(1)
+    [done] = mini.pods()
+    mini.set_pod(done, phase="Failed", ready=False)
+    mini.patch(done, {"metadata": {"labels": {"app": "other"}}})
+    mini.settle()
+    assert len(mini.pods()) == 2
+    assert len(list(owned(mini, one(mini)))) == 2
+
+
+def test_other_sets_are_not_asked_about_a_pod_of_nobody() -> None:
+    mini = Mini()
+    for number in range(50):
+        mini.create(replica_set(f"s{number}", {"app": f"s{number}"}, 0))
+    mini.start()
+    mini.settle()
+    assert mini.manager is not None
+    controller = next(
+        b.controller for b in mini.manager._benches if b.controller.name == "replicaset-controller"
+    )
+    loose = mini.create(pod("loose", {"app": "s7"}))
+    view = mini.manager.view
+    keys = list(controller.keys("/registry/pods/default/loose", None, loose, view))
+    assert keys == ["/registry/replicasets.apps/default/s7"]
+    asked = [s for label in ("", "app=s7") for s in view.by(SETS[0], "anchor", f"default/{label}")]
+    assert len(asked) == 1
