@@ -24,6 +24,7 @@ from kubeloop.actors.controller_manager import Settings as ControllerSettings
 from kubeloop.actors.kube_proxy import KubeProxy
 from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.messages import API_SERVER
+from kubeloop.actors.pods.logs import attempt_of, container_id
 from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
@@ -33,7 +34,7 @@ from kubeloop.actors.scheduler import Scheduler
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.errors import ApiError, BadRequest, InternalError, NotFound, TooManyRequests
+from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyRequests
 from kubeloop.net.client import Client
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
 from kubeloop.store.disk import Disk, RealDisk
@@ -195,32 +196,20 @@ class Cluster:
     ) -> AsyncIterator[tuple[float, bytes]]:
         """Yield (seconds since 1970, line) of a container's log. Raises: ApiError."""
         found = await self.api.get("pods", pod, namespace=namespace)
-        statuses = [
-            s
-            for field in ("containerStatuses", "initContainerStatuses")
-            for s in found.status.get(field) or ()
-            if s["name"] == container
-        ]
-        node = self._nodes.get(found.spec.get("nodeName", ""))
-        if node is None or not statuses:
-            raise BadRequest(
-                f'container "{container}" in pod "{pod}" is waiting to start: ContainerCreating'
-            )
-        restarts = statuses[0]["restartCount"]
-        if previous and not restarts:
-            raise BadRequest(
-                f'previous terminated container "{container}" in pod "{pod}" not found'
-            )
-        lines = node.runtime.logs(
-            found.uid, container, attempt=restarts - 1 if previous else restarts, follow=follow
-        )
+        name = found.spec.get("nodeName", "")
+        if not name:
+            return  # As Kubernetes has it: nothing has been written yet.
+        attempt = attempt_of(found, container, previous=previous)
+        node = self._nodes.get(name)
+        if node is None:
+            raise InternalError(f"node {name} does not answer: its logs cannot be read")
+        lines = node.runtime.logs(found.uid, container, attempt=attempt, follow=follow)
         try:
             async for told in lines:
                 yield told
-        except RuntimeFailure as failure:
-            raise BadRequest(
-                f'container "{container}" in pod "{pod}" is waiting to start: {failure.reason}'
-            ) from failure
+        except RuntimeFailure:
+            id_ = container_id(found, container)
+            yield self.world.wall(), f"unable to retrieve container logs for {id_}\n".encode()
 
     # What users of the endpoint need.
 
