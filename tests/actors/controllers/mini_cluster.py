@@ -126,7 +126,7 @@ class Mini:
         self.manager: ControllerManager | None = None
         self.after_write: Callable[[], None] = lambda: None
         self.addresses = 0
-        self.refused = 0
+        self.asked: list[Request] = []  # Every write the manager asked for, done or not.
         for obj in bootstrap_objects(self.core.state.settings):
             self.create(obj)
         for name in nodes:
@@ -213,6 +213,8 @@ class Mini:
             self._list()
         else:
             assert isinstance(message, Request)
+            if message.verb != "list":
+                self.asked.append(message)
             outcome = self._handle(message)
             if message.sender:
                 self.inbox.put_answer(outcome.encode())
@@ -227,7 +229,6 @@ class Mini:
             self.to_server.envelopes.appendleft(Envelope(frame))
             self.serve()
             return
-        self.refused += 1
         if done:
             self._handle(message)
         outcome = Outcome(message.tag, error.code, 0, msgpack.packb(error.status()))
@@ -373,12 +374,14 @@ class Mini:
         """See that a fresh manager, which looks at everything, finds nothing to write."""
         for _ in range(2):
             before = self.store.revision
+            self.asked.clear()
             self.start()
             self.settle(kubelets=kubelets)
             assert self.manager is not None
             assert self.manager.idle()
             changes = [(fact.key, fact.object()) for fact in self.changes(before)]
             assert changes == [], "what is settled is written no more"
+            assert self.asked == [], "nor does anybody try to"
 
     def changes(self, since: int) -> list[Fact]:
         """Return the facts after a revision."""

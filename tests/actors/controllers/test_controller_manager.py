@@ -235,3 +235,51 @@ def test_repeated_events_are_counted() -> None:
     failures = told(mini, "FailedCreate")
     assert 1 <= len(failures) <= 12
     assert not told(mini, "SuccessfulCreate")
+
+
+def test_after_a_list_it_waits_for_the_writes_of_before() -> None:
+    """What was on its way when the list began is done after it, and seen later still."""
+    mini = Mini()
+    mini.start()
+    mini.create(replica_set("web", {"app": "web"}, 3))
+    mini.pump_until_writes()
+    mini.crash_server(0, 0)
+    while mini.world.turns:
+        mini.turn()
+    while not mini.to_server.empty():  # The writes, and the fence behind them.
+        mini.serve()
+    assert len(mini.pods()) == 3
+    while mini.world.turns:
+        mini.turn()
+    asked = [w for w in writes(mini) if w.resource != "events"]
+    assert asked == [], "its view does not know of the pods yet"
+    mini.settle()
+    assert len(mini.pods()) == 3
+
+
+def test_a_key_that_changes_meanwhile_waits_for_its_own_writes() -> None:
+    mini = Mini()
+    mini.start()
+    made = mini.create(replica_set("web", {"app": "web"}, 3)) or {}
+    mini.pump_until_writes()
+    mini.patch(made, {"spec": {"replicas": 4}})
+    mini.feed()
+    mini.turn()
+    while not mini.to_server.empty():
+        mini.serve()
+    mini.turn()  # The outcomes are heard, the new pods are not yet seen.
+    assert not [w for w in writes(mini) if w.resource == "pods"]
+    mini.settle()
+    assert len(mini.pods()) == 4
+
+
+def test_every_manager_has_its_own_tags() -> None:
+    mini = Mini()
+    tags = []
+    for _ in range(2):
+        mini.start()
+        mini.create(replica_set(f"s{len(tags)}", {"app": "web"}, 1))
+        mini.pump_until_writes()
+        tags.append({w.tag for w in writes(mini)})
+        mini.to_server.envelopes.clear()
+    assert not tags[0] & tags[1] - {""}

@@ -498,3 +498,26 @@ def test_a_pod_of_ones_own_hand_is_left_alone() -> None:
     mini.create(deployment(2))
     mini.settle()
     assert len(mini.pods()) == 3, "its sets select by the hash of the template too"
+
+
+def test_recreate_and_a_new_number_in_the_middle_of_a_rollout() -> None:
+    mini = started(4, strategy=rolling(2, 1))
+    set_image(mini, "web:2")
+    mini.settle(kubelets=False)
+    assert len([s for s in sets_of(mini) if s["spec"]["replicas"]]) == 2
+    mini.patch(web(mini), {"spec": {"replicas": 6, "strategy": RECREATE}})
+    mini.settle()
+    assert [image_of(p) for p in mini.pods()] == ["web:2"] * 6
+    assert condition(mini, "Progressing")["reason"] == "NewReplicaSetAvailable"
+
+
+def test_pods_that_come_and_go_are_no_new_rollout() -> None:
+    mini = started(2)
+    mini.world.advance(mini.world.time + 100)
+    before, seen = condition(mini, "Progressing"), []
+    mini.after_write = lambda: seen.append(condition(mini, "Progressing"))
+    for obj in mini.pods():
+        mini.delete(obj, gracePeriodSeconds=0)
+    mini.settle()
+    assert len(mini.pods()) == 2
+    assert all(told == before for told in seen)

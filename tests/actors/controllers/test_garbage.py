@@ -231,3 +231,20 @@ def test_a_pod_keeps_its_grace() -> None:
     mini.delete(a)
     mini.settle(kubelets=False)
     assert mini.pods()[0]["metadata"]["deletionGracePeriodSeconds"] == 30
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("all_", [False, True])
+def test_circles_do_not_wait_for_themselves(size: int, all_: bool) -> None:
+    mini = Mini()
+    made = [mini.create(thing(f"t{n}")) or {} for n in range(size)]
+    for n, obj in enumerate(made):
+        owner = reference(made[n - 1], controller=False)
+        mini.patch(obj, {"metadata": {"ownerReferences": [owner]}})
+    mini.start()
+    mini.settle()
+    for obj in made if all_ else made[:1]:
+        mini.delete(obj, propagationPolicy="Foreground")
+    mini.settle()
+    assert not things(mini)
+    mini.see_that_it_rests()

@@ -202,7 +202,8 @@ def test_pods_stay_as_long_as_they_tolerate(toleration: Obj, stays_s: int | None
         assert [active(p) for p in mini.pods()] == [True]
         return
     if stays_s:
-        mini.world.advance(since + stays_s - 0.001)
+        mini.world.advance(since + stays_s - 0.1)
+        mini.patch(n1(mini), {"metadata": {"labels": {"touched": "now"}}})
         mini.pump()
         assert [active(p) for p in mini.pods()] == [True], "too early"
     mini.world.advance(since + stays_s + 0.002)
@@ -345,3 +346,15 @@ def test_more_finished_pods_than_one_batch_go() -> None:
     mini.start()
     mini.settle()
     assert mini.pods() == []
+
+
+def test_a_lost_pod_that_is_held_is_not_deleted_again_and_again() -> None:
+    mini = Mini(nodes=("n1",))
+    mini.start()
+    made = mini.create(pod("held", {}, finalizers=["test/held"])) or {}
+    mini.bind(made)
+    mini.settle(100)
+    mini.delete(n1(mini))
+    mini.settle()
+    assert [active(p) for p in mini.pods()] == [False]
+    mini.see_that_it_rests()

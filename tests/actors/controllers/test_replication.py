@@ -162,7 +162,9 @@ def test_it_converges_and_rests(seed: int, wanted: Any, pods: Any, ops: list[Op]
 @given(
     seed=st.integers(0, 1000),
     replicas=st.integers(1, 6),
-    ops=st.lists(DISTURBANCES, max_size=40),
+    ops=st.lists(
+        st.one_of(DISTURBANCES, st.tuples(st.just("touch"), st.integers(0, 9))), max_size=40
+    ),
 )
 @settings(max_examples=80)
 def test_it_never_makes_too_many(seed: int, replicas: int, ops: list[Op]) -> None:
@@ -176,7 +178,8 @@ def test_it_never_makes_too_many(seed: int, replicas: int, ops: list[Op]) -> Non
     mini.after_write = check
     mini.create(replica_set("web", {"app": "web"}, replicas))
     for op in ops:
-        mini.disturb(op)
+        if not mini.disturb(op):
+            mini.patch(one(mini), {"metadata": {"labels": {"touched": str(op[1])}}})
     mini.settle()
     assert len(mini.pods()) == replicas
 
@@ -251,6 +254,9 @@ def test_what_cannot_be_made_is_told_once_and_tried_again() -> None:
     failures = [e for e in mini.all("events") if e["reason"] == "FailedCreate"]
     assert failures[0]["message"].startswith('Error creating: pods "web-')
     assert failures[0]["type"] == "Warning"
+    first = failure["message"]
+    mini.settle(60.0)
+    assert one(mini)["status"]["conditions"][0]["message"] == first, "each try names another pod"
     tries = sum(e["count"] for e in failures)
     assert tries < 60, "it starts slowly while nothing can be made"
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}}
@@ -436,3 +442,26 @@ def test_other_sets_are_not_asked_about_a_pod_of_nobody() -> None:
     assert keys == ["/registry/replicasets.apps/default/s7"]
     asked = [s for label in ("", "app=s7") for s in view.by(SETS[0], "anchor", f"default/{label}")]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_it_adopts_before_it_makes_or_ends_any(number: int) -> None:
+    mini = Mini()
+    for index in range(number):
+        mini.create(pod(f"p{index}", {"app": "web"}))
+    mini.create(replica_set("web", {"app": "web"}, number))
+    mini.start()
+    mini.settle()
+    assert {e[1] for e in events(mini)} == set()
+    assert len(list(owned(mini, one(mini)))) == number
+
+
+def test_finished_orphans_are_nobody_s() -> None:
+    mini = Mini()
+    done = mini.create(pod("done", {"app": "web"})) or {}
+    mini.patch(done, {"status": {"phase": "Failed"}}, subresource="status")
+    mini.create(replica_set("web", {"app": "web"}, 1))
+    mini.start()
+    mini.settle()
+    found = mini.get("pods", "done") or {}
+    assert "ownerReferences" not in found["metadata"]
