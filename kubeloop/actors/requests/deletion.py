@@ -158,11 +158,11 @@ def _marked(
         if not first:
             begun_s = parse(was["deletionTimestamp"]) - (was.get("deletionGracePeriodSeconds") or 0)
         metadata["deletionTimestamp"] = rfc3339(begun_s + grace_s)
-    new = dict(old)
-    new["metadata"] = ordered_metadata(metadata)
     # Zero is told too: it says that nothing but finalizers holds the object.
     if resource.id != "namespaces" and (first or "deletionGracePeriodSeconds" in was):
-        new["metadata"]["deletionGracePeriodSeconds"] = grace_s
+        metadata["deletionGracePeriodSeconds"] = grace_s
+    new = dict(old)
+    new["metadata"] = ordered_metadata(metadata)
     if first and strategy(resource.id).generation:
         new["metadata"]["generation"] = was.get("generation", 0) + 1
     if resource.id == "namespaces":

@@ -82,6 +82,7 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
         "generation",
     ):
         metadata.pop(field, None)
+    metadata["resourceVersion"] = "0"  # Holds the place until it is written.
     metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
     row = strategy(resource.id)

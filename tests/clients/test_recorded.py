@@ -1,0 +1,235 @@
+"""A real API server's answers, asked of a whole cluster in the same order.
+
+Status, headers and body must be the same once what differs by nature is mapped: uids, versions,
+times, generated names, addresses. Their cluster had fake nodes which ran pods, and tokens mounted
+into them; ours has no nodes here, so what became of pods is left out. Rows whose answer was kept
+back are played for what follows from them.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+from recording import is_ours, needed, rows
+
+from kubeloop.cluster import Cluster
+
+pytestmark = needed
+
+ALIEN = ("kube-root-ca.crt", "openshift-service-ca.crt")
+"""Config maps their controllers make in every namespace."""
+
+UNLIKE = {
+    17: "there are no service account tokens, so nobody needs the issuer",
+    81: "their node cannot be reached; our pod has none, so its log is empty",
+    **dict.fromkeys((84, 85, 86, 87), "server-side apply is not built"),
+    **dict.fromkeys((89, 90, 91, 214), "deployment d1 was made by server-side apply"),
+    207: "a fake node had finished the pod",
+    208: "a fake node had finished the pod",
+}
+"""Rows whose status is another here, and why."""
+
+UNSEEN = {
+    **dict.fromkeys((40, 41, 48, 49), "their pods run on fake nodes, ours wait for one"),
+    43: "YAML, with the volumes of tokens and the managed fields",
+    54: "tells the newest version",
+    79: "tells the node's name",
+    113: "how far the replication controller got is a matter of time",
+    141: "their Service has running pods",
+    205: "the first event tells the columns, and theirs is a config map which is not here",
+    221: "how far the namespace controller got is a matter of time",
+}
+"""Rows whose body is not compared, and why."""
+
+HEADERS = ("Content-Type", "Cache-Control", "Warning", "Retry-After", "Vary")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+AGE = re.compile(r"(\d+[smhdy])+|<invalid>")
+UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ADDRESS = re.compile(r"10\.\d+\.\d+\.\d+")
+NODE_PORT = re.compile(r"\b3[0-2]\d{3}\b")
+GENERATED = re.compile(r"\bgen-[a-z0-9]{5}\b")
+NATURAL = {"nodeName", "volumes", "volumeMounts", "managedFields"}
+
+
+def plain(value: Any, key: str = "") -> Any:
+    """Return a body without what differs by nature."""
+    if isinstance(value, dict):
+        if key == "status" and "qosClass" in value:
+            return "of a pod"
+        return {k: plain(v, k) for k, v in value.items() if k not in NATURAL}
+    if isinstance(value, list):
+        return [plain(item, key) for item in value if name_of(item) not in ALIEN]
+    if key in ("resourceVersion", "continue"):
+        return f"a {key}" if value else value
+    if key == "nodePort":
+        return NODE_PORT.sub("a port", str(value))
+    if isinstance(value, str):
+        if TIME.fullmatch(value) or AGE.fullmatch(value) or ADDRESS.fullmatch(value):
+            return "another here"
+        value = NODE_PORT.sub("a port", value) if value.endswith("/TCP") else value
+        return GENERATED.sub("gen-", UID.sub("a uid", value))
+    return value
+
+
+def name_of(item: Any) -> str:
+    """Return the name of an object, a row of a table or a watch event."""
+    while isinstance(item, dict) and ("object" in item or item.get("kind") == "Table"):
+        item = item["object"] if "object" in item else item["rows"][0]
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+
+
+class Mapping:
+    """What is called otherwise here: learned from pairs of answers, used in later requests."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, str] = {}
+        self.others: dict[str, str] = {}
+
+    def learn(self, theirs: Any, ours: Any, key: str = "") -> None:
+        """Take note of two answers to the same request."""
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            for name in theirs.keys() & ours.keys():
+                self.learn(theirs[name], ours[name], name)
+        elif isinstance(theirs, list) and isinstance(ours, list):
+            for one, other in zip(theirs, ours, strict=False):
+                self.learn(one, other, key)
+        elif key == "resourceVersion":
+            self.versions[theirs] = ours
+        elif key in ("uid", "continue"):
+            self.others.setdefault(theirs, ours)
+
+    def path(self, path: str) -> str:
+        """Return a recorded path as it is asked here."""
+        path = re.sub(r"(?<=resourceVersion=)\d+", lambda m: self.versions.get(m[0], m[0]), path)
+        path = re.sub(r"(?<=continue=)[^&]+", lambda m: self.others.get(m[0], m[0]), path)
+        return re.sub(r"(?<=timeoutSeconds=)\d+", "1", path)
+
+    def body(self, value: Any, key: str = "") -> Any:
+        """Return a recorded body as it is sent here."""
+        if isinstance(value, dict):
+            return {k: self.body(v, k) for k, v in value.items() if k not in NATURAL}
+        if isinstance(value, list):
+            return [self.body(item, key) for item in value]
+        if isinstance(value, str):
+            known = self.versions if key == "resourceVersion" else self.others
+            return known.get(value, value)
+        return value
+
+
+class Player:
+    """Asks what was asked, and keeps the mapping."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self.http, self.mapping = http, Mapping()
+
+    async def ask(self, row: dict[str, Any]) -> tuple[int, Any, Any]:
+        """Return status, headers and body of our answer to a row."""
+        headers = {"Accept": row["accept"]} if row.get("accept") else {}
+        if row.get("ct"):
+            headers["Content-Type"] = row["ct"]
+        if row["name"] == "401":
+            headers["Authorization"] = "Bearer nobody"
+        body = row.get("body")
+        if body is not None and not isinstance(body, str):
+            body = json.dumps(self.mapping.body(body))
+        method = "GET" if row["method"] == "WATCH" else row["method"]
+        path = self.mapping.path(row["path"])
+        async with self.http.request(method, path, data=body, headers=headers) as answer:
+            told = await answer.text()
+            if row["method"] == "WATCH" and answer.status == 200:
+                return answer.status, answer.headers, [json.loads(x) for x in told.splitlines()]
+            is_json = answer.content_type == "application/json"
+            return answer.status, answer.headers, json.loads(told) if is_json else told
+
+    async def play(self) -> "asyncio.Queue[tuple[dict[str, Any], int, Any, Any]]":
+        """Play all rows; return (row, status, headers, body) of each."""
+        answers: asyncio.Queue[tuple[dict[str, Any], int, Any, Any]] = asyncio.Queue()
+        watches: dict[int, asyncio.Task[tuple[int, Any, Any]]] = {}
+        for row in filter(is_ours, rows()):
+            watch = watch_of(row)
+            if watch is not None:
+                watches[watch["n"]] = asyncio.create_task(self.ask(watch))
+                await asyncio.sleep(0.1)  # As they had it: the watch is there before.
+            if row["n"] == 220:
+                await self.hold_on(row["path"])
+            status, headers, body = await (watches.get(row["n"]) or self.ask(row))
+            if isinstance(row.get("response"), dict):
+                self.mapping.learn(row["response"], body)
+            answers.put_nowait((row, status, headers, body))
+        return answers
+
+    async def hold_on(self, namespace: str) -> None:
+        """Keep a namespace from going as fast as ours do: theirs was still there when asked."""
+        held = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "held", "finalizers": ["example.com/held"]},
+        }
+        async with self.http.post(f"{namespace}/configmaps", json=held) as answer:
+            assert answer.status == 201
+
+
+def watch_of(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the watch that was open while this row and the next three were played."""
+    later = rows()[row["n"] + 4 : row["n"] + 5]
+    opens = row["name"] == "w cm create" and later and later[0]["method"] == "WATCH"
+    return later[0] if opens else None
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    """Yield where two bodies differ."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in theirs.keys() | ours.keys():
+            yield from differences(theirs.get(key), ours.get(key), f"{path}.{key}")
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        for number, pair in enumerate(zip(theirs, ours, strict=True)):
+            yield from differences(*pair, f"{path}[{number}]")
+    elif theirs != ours:
+        yield f"{path}: theirs {theirs!r:.300}, ours {ours!r:.300}"
+
+
+def wrong(row: dict[str, Any], status: int, headers: Any, body: Any) -> Iterator[str]:
+    """Yield what is wrong with our answer to a row."""
+    number = row["n"]
+    if row.get("status") is None:
+        if status >= 500 and number != 83:
+            yield f"it fails: {status} {body}"
+        return
+    if number in UNLIKE:
+        if status == row["status"]:
+            yield f"it is the same now, so it need not be excused: {UNLIKE[number]}"
+        return
+    if status != row["status"]:
+        yield f"status: theirs {row['status']}, ours {status}: {body}"
+        return
+    for name in HEADERS if row["headers"] else ():
+        if headers.get(name) != row["headers"].get(name):
+            yield f"{name}: theirs {row['headers'].get(name)}, ours {headers.get(name)}"
+    if number in UNSEEN:
+        return
+    theirs = row["response"] if "response" in row else row["events"]
+    if row["method"] == "WATCH" and status != 200:
+        (theirs,) = theirs
+    elif row["method"] == "WATCH":  # When a bookmark comes is up to the server.
+        theirs, body = ([e for e in told if e["type"] != "BOOKMARK"] for told in (theirs, body))
+    if row["path"].startswith(("/api/v1/", "/apis/")) and not row["name"].startswith("disc "):
+        yield from differences(plain(theirs), plain(body))
+
+
+async def test_the_recorded_requests() -> None:
+    async with Cluster(nodes=0, rest=True) as cluster:
+        token = cluster.kubeconfig["users"][0]["user"]["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(cluster.url, headers=headers) as http:
+            answers = await Player(http).play()
+    complaints, compared = [], 0
+    while not answers.empty():
+        row, *answer = answers.get_nowait()
+        compared += row.get("status") is not None
+        complaints += [f"row {row['n']}, {row['name']}: {why}" for why in wrong(row, *answer)]
+    assert not complaints, "\n".join(complaints)
+    assert compared > 90
