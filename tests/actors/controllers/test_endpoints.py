@@ -406,3 +406,15 @@ def test_more_than_a_thousand_addresses_are_cut_and_marked() -> None:
     mini.settle(kubelets=False)
     found = mini.get("endpoints", "s") or {}
     assert mark not in found["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("publish", [False, True])
+def test_a_pod_that_is_ending_is_told_only_where_not_ready_ones_are(publish: bool) -> None:
+    mini = started(1, publishNotReadyAddresses=publish)
+    mini.delete(mini.pods()[0])
+    mini.settle(kubelets=False)
+    [slice_] = mini.all(SLICES)
+    [told] = slice_["endpoints"]
+    assert told["conditions"] == {"ready": publish, "serving": True, "terminating": True}
+    subsets = (mini.get("endpoints", "s") or {}).get("subsets", [])
+    assert [len(s["addresses"]) for s in subsets] == ([1] if publish else [])

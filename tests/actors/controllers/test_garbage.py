@@ -248,3 +248,16 @@ def test_circles_do_not_wait_for_themselves(size: int, all_: bool) -> None:
     mini.settle()
     assert not things(mini)
     mini.see_that_it_rests()
+
+
+def test_a_new_owner_at_the_last_moment_saves_it() -> None:
+    mini = Mini()
+    a, c = mini.create(thing("a")) or {}, mini.create(thing("c")) or {}
+    b = mini.create(thing("b", (a, True))) or {}
+    mini.start()
+    mini.settle()
+    mini.delete(a)
+    mini.pump_until_writes()  # The deletion of b is on its way.
+    mini.patch(b, {"metadata": {"ownerReferences": [reference(c, controller=False)]}})
+    mini.settle()
+    assert sorted(things(mini)) == ["b", "c"]

@@ -465,3 +465,29 @@ def test_finished_orphans_are_nobody_s() -> None:
     mini.settle()
     found = mini.get("pods", "done") or {}
     assert "ownerReferences" not in found["metadata"]
+
+
+def test_a_failure_that_is_known_is_not_told_anew() -> None:
+    """Its message may name another pod at each try; the set is not written for that."""
+    mini = started(0)
+    assert mini.manager is not None
+    view = mini.manager.view
+    controller = next(
+        b.controller for b in mini.manager._benches if b.controller.name == "replicaset-controller"
+    )
+    mini.world.turns.clear()
+    mini.patch(one(mini), {"spec": {"replicas": 1}})
+    failure = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "lastTransitionTime": rfc3339(EPOCH),
+        "reason": "FailedCreate",
+        "message": "pod one was refused",
+    }
+    status = {**one(mini)["status"], "observedGeneration": 2, "conditions": [failure]}
+    mini.patch(one(mini), {"status": status}, subresource="status")
+    for fact in mini.changes(view.revision):
+        view.fold(fact)
+    key = "/registry/replicasets.apps/default/web"
+    result = controller.reconcile(key, view, EPOCH + 9, "pod two was refused")
+    assert [a.request.verb for a in result.actions] == ["create"]
