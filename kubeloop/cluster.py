@@ -38,8 +38,9 @@ from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyReques
 from kubeloop.net.client import Client
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
 from kubeloop.store.disk import Disk, RealDisk
-from kubeloop.store.log import CorruptLog
-from kubeloop.store.store import Store
+from kubeloop.store.history import Retention
+from kubeloop.store.recovery import CorruptLog
+from kubeloop.store.store import Store, Sync
 
 if TYPE_CHECKING:
     from kubeloop.endpoint import Endpoint
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 CONTROLLER_MANAGER: Final = "controller-manager"
 SCHEDULER: Final = "scheduler"
 READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
-HISTORY_REVISIONS: Final = 10_000
 
 
 class StartFailed(Exception):
@@ -67,6 +67,9 @@ class Cluster:
     image_dir: the image store the embedded registry serves to real processes.
     registry:  the URL of another registry to pull from.
     disk:      where data_dir is, if not on this machine's disk: `sim.MemoryDisk`.
+    sync:      when what is acknowledged has been synced: "always", "interval", "never"; see
+               docs/store.md.
+    retention: how far one can look back; the newest 10,000 revisions if not told.
     seed:      makes every choice repeatable; None draws it from the operating system.
     settings:  of the API server;  controllers: of the controller manager.
     """
@@ -85,6 +88,8 @@ class Cluster:
         image_dir: Path | str | None = None,
         registry: str = "",
         disk: Disk | None = None,
+        sync: Sync = "always",
+        retention: Retention | None = None,
         seed: int | None = None,
         settings: Settings | None = None,
         controllers: ControllerSettings | None = None,
@@ -97,7 +102,7 @@ class Cluster:
         self.data_dir = None if data_dir is None else Path(data_dir)
         self._rest, self._tls, self._port = rest, tls, port
         self._runtime, self._images, self._registry = runtime, images, registry
-        self._disk = disk
+        self._disk, self._sync, self._retention = disk, sync, retention
         self._image_dir = None if image_dir is None else Path(image_dir)
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._nodes: dict[str, Node] = {}
@@ -281,7 +286,7 @@ class Cluster:
 
     def _open_store(self, loop: asyncio.AbstractEventLoop) -> Store:
         if self.data_dir is None:
-            return Store.memory(history_revisions=HISTORY_REVISIONS)
+            return Store.memory(retention=self._retention)
         path = self.data_dir / "store"
         if self._disk is None:
             path.mkdir(parents=True, exist_ok=True)
@@ -291,7 +296,9 @@ class Cluster:
                 str(path),
                 threadsafe=None if self._disk else lambda call: _call_on(loop, call),
                 fresh_id=self.world.rng.randbytes(16),
-                history_revisions=HISTORY_REVISIONS,
+                retention=self._retention,
+                sync=self._sync,
+                later=loop.call_later,
             )
         except (CorruptLog, OSError) as error:
             raise StartFailed(f"the store in {path} cannot be opened: {error}") from error

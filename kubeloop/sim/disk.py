@@ -44,9 +44,11 @@ class MemoryDisk:
 
     def read(self, path: str) -> bytes:
         self.touch("read", path)
-        if path not in self.files:
-            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        self._must_be(path)
         return bytes(self.files[path])
+
+    def size(self, path: str) -> int:
+        return len(self.read(path))
 
     def names(self, directory: str) -> list[str]:
         self.touch("names", directory)
@@ -55,12 +57,14 @@ class MemoryDisk:
 
     def rename(self, path: str, to: str) -> None:
         self.touch("rename", path)
+        self._must_be(path)
         self.files[to] = self.files.pop(path)
         self._synced[to] = self._synced.pop(path, b"")
         self._removed.discard(to)
 
     def remove(self, path: str) -> None:
         self.touch("remove", path)
+        self._must_be(path)
         del self.files[path]
         self._synced.pop(path, None)
         self._removed.add(path)
@@ -136,6 +140,10 @@ class MemoryDisk:
         if path in self.durable:
             self.durable[path] = self._synced[path]
 
+    def _must_be(self, path: str) -> None:
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
     def free(self) -> int | None:
         """Return how many bytes still fit, None for no limit."""
         if self.room is None:
@@ -144,21 +152,22 @@ class MemoryDisk:
 
 
 class MemoryFile:
-    """A file of a MemoryDisk, opened for appending."""
+    """A file of a MemoryDisk, opened for writing."""
 
     def __init__(self, disk: MemoryDisk, path: str) -> None:
         self._disk, self._path = disk, path
 
-    def append(self, data: bytes) -> None:
+    def write(self, data: bytes, at: int) -> None:
+        content = self._disk.files[self._path]
         try:
-            self._disk.touch("append", self._path)
+            self._disk.touch("write", self._path)
         except OSError:
-            self._disk.files[self._path] += data[: len(data) // 2]  # As far as it came.
+            _overwrite(content, data[: len(data) // 2], at)  # As far as it came.
             raise
         free = self._disk.free()
-        fits = data if free is None else data[:free]
-        self._disk.files[self._path] += fits
-        if len(fits) < len(data):
+        room = len(data) if free is None else max(0, len(content) - at) + free
+        _overwrite(content, data[:room], at)
+        if room < len(data):
             raise OSError(errno.ENOSPC, "No space left on device", self._path)
 
     def sync(self) -> None:
@@ -183,18 +192,25 @@ class MemoryLock:
         self._held.discard(self._path)
 
 
+def _overwrite(content: bytearray, data: bytes, at: int) -> None:
+    if data:
+        content.extend(bytes(max(0, at - len(content))))
+        content[at : at + len(data)] = data
+
+
 def _survivor(synced: bytes, seen: bytes, chance: random.Random) -> bytes:
-    """Return what is left of a file: all that was synced, and some of what came after."""
-    if seen[: len(synced)] != synced:
-        # Cut or rewritten since: the disk has the one or the other.
-        return synced if chance.random() < 0.5 else seen
-    tail = seen[len(synced) :]
-    if not tail:
-        return synced
-    kept = bytearray(tail[: chance.randrange(len(tail) + 1)])
-    base = len(synced)
-    for sector in range(base // SECTOR * SECTOR, base + len(kept), SECTOR):
-        start, end = max(0, sector - base), min(len(kept), sector + SECTOR - base)
-        if sector >= base and chance.random() < 0.2:
-            kept[start:end] = bytes(end - start)  # Written later than its neighbours: not yet.
-    return synced + bytes(kept)
+    """Return what is left of a file: of every sector that was not synced the old or the new.
+
+    How far the file was made longer, or cut, is as uncertain.
+    """
+    if len(seen) < len(synced):
+        size = chance.choice((len(seen), len(synced)))
+    else:
+        size = chance.randint(len(synced), len(seen))
+    old, new = synced.ljust(size, b"\0"), seen.ljust(len(synced), b"\0")
+    kept = bytearray(size)
+    likely = chance.choice((0.2, 0.5, 0.8))
+    for start in range(0, size, SECTOR):
+        sector = slice(start, min(size, start + SECTOR))
+        kept[sector] = (old if chance.random() < likely else new)[sector]
+    return bytes(kept)

@@ -11,13 +11,13 @@ from typing import Protocol
 
 
 class File(Protocol):
-    """A file that is appended to."""
+    """A file that is written to."""
 
-    def append(self, data: bytes) -> None:
-        """Write at the end; what was written before an error stays, unsynced."""
+    def write(self, data: bytes, at: int) -> None:
+        """Write at a place; what was written before an error stays, unsynced."""
 
     def sync(self) -> None:
-        """Return when all that was appended survives a loss of power."""
+        """Return when all that was written survives a loss of power."""
 
     def truncate(self, size: int) -> None:
         """Cut the file."""
@@ -37,10 +37,13 @@ class Disk(Protocol):
     """A file system. Paths are absolute."""
 
     def open(self, path: str) -> File:
-        """Open a file for appending; it is made if there is none."""
+        """Open a file for writing; it is made if there is none."""
 
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
+
+    def size(self, path: str) -> int:
+        """Return how long a file is, in bytes."""
 
     def names(self, directory: str) -> list[str]:
         """Return the names in a directory, sorted."""
@@ -67,6 +70,9 @@ class RealDisk:
     def read(self, path: str) -> bytes:
         return Path(path).read_bytes()
 
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
     def names(self, directory: str) -> list[str]:
         return sorted(os.listdir(directory))
 
@@ -88,15 +94,16 @@ class RealDisk:
 
 
 class RealFile:
-    """A file opened for appending."""
+    """A file opened for writing."""
 
     def __init__(self, path: str) -> None:
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def append(self, data: bytes) -> None:
+    def write(self, data: bytes, at: int) -> None:
         left = memoryview(data)
         while left:
-            left = left[os.write(self._handle, left) :]
+            done = os.pwrite(self._handle, left, at)
+            left, at = left[done:], at + done
 
     def sync(self) -> None:
         os.fdatasync(self._handle)

@@ -1,34 +1,35 @@
 """Facts: what the store tells the world after each commit.
 
-A fact is a value. It is encoded once, when it is committed; the same bytes go to every actor that
-watches. So no two actors ever share a mutable object, and the simulator may drop, delay, duplicate
-or reorder a fact without knowing what it means.
+A fact is a value. Its object is encoded once, when it is committed; the same bytes go to the log
+and to everybody who watches. So no two actors ever share a mutable object, and the simulator may
+drop, delay, duplicate or reorder a fact without knowing what it means.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgpack
 
 
 class Cause(NamedTuple):
-    """Why a fact is: who wrote it, and what that writer had seen.
+    """Why a fact is: who wrote it, and what made him write.
 
     actor:    the name of the actor that asked for the write; "" for a user's request.
-    revision: the newest revision the writer had seen; 0 if it is not known.
+    message:  the id of the message that asked for it, "" if it had none.
+    revision: of the fact that made the actor write; 0 if there is none, or it is not known.
     user:     the authenticated user, "system:admin" or "system:kube-scheduler".
     """
 
     actor: str
+    message: str
     revision: int
     user: str
 
 
-NO_CAUSE = Cause("", 0, "")
+NO_CAUSE = Cause("", "", 0, "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """One key changed, at one revision.
 
@@ -36,7 +37,13 @@ class Fact:
     key:      "/registry/pods/default/web-0", "/registry/deployments.apps/default/web",
               "/registry/nodes/node-1"; see `key_of`.
     value:    the object in msgpack, its resourceVersion being `revision`; None if deleted.
-    prev:     the value before, None if the key is new; not part of the encoding.
+
+    What follows stays in the store, and is not part of the encoding:
+
+    prev:          the value before, None if the key is new.
+    cause:         why it was written.
+    prev_revision: of the value before, 0 if the key is new.
+    at:            when it was written, seconds since 1970.
     """
 
     revision: int
@@ -44,15 +51,17 @@ class Fact:
     value: bytes | None
     prev: bytes | None = None
     cause: Cause = NO_CAUSE
+    prev_revision: int = 0
+    at: float = 0.0
 
     @property
     def resource(self) -> str:
         """The resource of the key: "pods", "deployments.apps"."""
         return self.key.split("/", 3)[2]
 
-    @cached_property
+    @property
     def encoded(self) -> bytes:
-        """The msgpack array [revision, key, value]; made once, shared by all who are told."""
+        """The msgpack array [revision, key, value]."""
         frame: bytes = msgpack.packb((self.revision, self.key, self.value))
         return frame
 

@@ -1,18 +1,21 @@
 """The bytes of log and snapshot files: a header, then frames. Pure; see docs/store-format.md.
 
     header  "KUBELOOP" | version u32 | kind u32 | cluster id 16 bytes | CRC-32C u32 of all before
-    frame   mark | length u32 | CRC-32C u32 of the payload | CRC-32C u32 of all before | payload
+    frame   mark | length u32 | CRC-32C u32 of the payload | CRC-32C u32 of all before
+            payload | end mark
 
 All numbers are little-endian; a payload is one msgpack value. The head of a frame has a checksum of
 its own, so that a damaged length is seen as damage, and not taken for a frame that was cut short.
+Zeros after the last frame are room for more: a file is lengthened ahead of its use.
 
 Only the last write of a log can be unfinished, for each is synced before the next. So a frame that
 is not whole is *torn*, if nothing comes after it and a part of it is missing: the file ends, or a
-sector is zeros. Anything else is *corrupt*; so is what one flipped bit explains.
+sector is zeros, or the end mark and all that follows. Anything else is *corrupt*; so is what one
+flipped bit explains.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 from typing import Final, Literal
@@ -20,10 +23,11 @@ from typing import Final, Literal
 import google_crc32c
 
 MAGIC: Final = b"KUBELOOP"
-VERSION: Final = 1
+VERSION: Final = 2
 LOG, SNAPSHOT = 1, 2
 HEADER_SIZE: Final = 36
 MARK: Final = b"\xf5klf"  # Where frames begin; no valid UTF-8, so rare in values.
+END: Final = b"\xf5end"  # Where frames end: zeros instead tell that the write was cut short.
 HEAD_SIZE: Final = 16
 SECTOR: Final = 512  # What a disk writes whole, or not at all.
 _HEADER: Final = struct.Struct("<8sII16s")
@@ -82,13 +86,15 @@ def read_header(data: bytes, kind: int) -> bytes:
 def frame(payload: bytes) -> bytes:
     """Return a frame around a payload."""
     head = _HEAD.pack(MARK, len(payload), checksum(payload))
-    return head + _SUM.pack(checksum(head)) + payload
+    return b"".join((head, _SUM.pack(checksum(head)), payload, END))
 
 
 def frames(data: bytes) -> Iterator[Frame | Flaw]:
     """Yield the frames after the header, and at last a Flaw if the file does not end well."""
     offset = HEADER_SIZE
     while offset < len(data):
+        if data[offset] == 0 and _is_zeros(data, offset):
+            return
         found = _read(data, offset)
         yield found
         if isinstance(found, Flaw):
@@ -108,24 +114,33 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
         return Flaw(offset, "torn", "the file ends in the head of a frame")
     head = data[offset:start]
     if not _is_head(head):
-        why = "the head of a frame is not what was written"
-        return _flaw(data, offset, len(data), why, lambda: _is_head_but_one_bit(head))
+        cut = start < len(data) and _is_zeros(data, start)
+        torn = cut or _has_hole(data, offset, start)
+        if torn and not _more(data, offset + 1) and not _is_head_but_one_bit(head):
+            return Flaw(offset, "torn", "the head of the last write is missing")
+        return Flaw(offset, "corrupt", "the head of a frame is not what was written")
     _, length, expected = _HEAD.unpack_from(head)
-    end = start + length
+    stop, end = start + length, start + length + len(END)
     if end > len(data):
         return Flaw(offset, "torn", "the file ends in a frame")
-    payload = data[start:end]
+    payload, mark = data[start:stop], data[stop:end]
     found = checksum(payload)
+    if found == expected and mark == END:
+        return Frame(offset, end, payload)
+    # A whole payload without its end was cut short there; the hole in another may be anywhere.
+    torn = _is_cut(mark) and _is_zeros(data, end)
     if found != expected:
-        why = "the checksum of a frame is wrong"
-        return _flaw(data, offset, end, why, lambda: is_one_bit(found ^ expected, length))
-    return Frame(offset, end, payload)
-
-
-def _flaw(data: bytes, offset: int, end: int, why: str, rotten: Callable[[], bool]) -> Flaw:
-    if _has_hole(data, offset, end) and not _more(data, offset + 1) and not rotten():
+        torn = torn or _has_hole(data, offset, end)
+        torn = torn and not is_one_bit(found ^ expected, length)
+    if torn and not _more(data, end):
         return Flaw(offset, "torn", "a part of the last write is missing")
-    return Flaw(offset, "corrupt", why)
+    what = "checksum" if found != expected else "end"
+    return Flaw(offset, "corrupt", f"the {what} of a frame is wrong")
+
+
+def _is_cut(mark: bytes) -> bool:
+    """Tell whether an end mark was not written, or not to its end."""
+    return mark != END and END.startswith(mark.rstrip(b"\0"))
 
 
 def _is_head(head: bytes) -> bool:
@@ -183,9 +198,14 @@ def _more(data: bytes, offset: int) -> bool:
     return False
 
 
+def _is_zeros(data: bytes, offset: int) -> bool:
+    """Tell whether nothing but zeros follows."""
+    return data.count(0, offset) == len(data) - offset
+
+
 def _has_hole(data: bytes, start: int, end: int) -> bool:
-    """Tell whether the part of a sector is zeros: one that was not written."""
+    """Tell whether a sector between two places is zeros from `start` on: one never written."""
     for sector in range(start // SECTOR * SECTOR, end, SECTOR):
-        if not any(data[max(start, sector) : min(end, sector + SECTOR)]):
+        if not any(data[max(start, sector) : sector + SECTOR]):
             return True
     return False

@@ -1,27 +1,30 @@
 """The store's memory: a single-writer, in-memory, multi-version map of packed objects. Pure.
 
-The latest value of every key stands in one sorted map. The facts since the floor, and the versions
-of the keys they are about, are kept beside it, so that a list or a watch from any revision since
-the floor is exact. Values are bytes and never change: versions, facts and lists share them.
+Every revision since the floor keeps a tree of its own, which shares with its neighbours all that
+did not change, and the facts that led to it. So a read, a list, a fork at an old revision costs
+what it costs now, going back is forgetting the newest trees, and compaction the oldest ones, a few
+at every commit: never is there a pause. Values are bytes and never change: trees and facts share
+them.
 """
 
-import heapq
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Final
-
-from sortedcontainers import SortedDict, SortedList
+from typing import Final, NamedTuple
 
 from kubeloop.api.errors import Expired
+from kubeloop.store import tree as trees
 from kubeloop.store.facts import Cause, Fact
+from kubeloop.store.tree import Tree
 
 _LAST: Final = "\U0010ffff"  # Sorts after every character of a key.
+_FORGET_MAX: Final = 4  # Revisions forgotten at each commit: a backlog melts, nobody waits for it.
+_FORGET_AT_ONCE: Final = 256  # When somebody asks for a compaction.
+_NO_CHECKS: Final[Mapping[str, int]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A value. revision: of its last change."""
 
     key: str
@@ -31,24 +34,36 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list. revision: of the list;  remaining: how many follow after this page."""
+    """Part of a list: keys in order, the value of each, and the revision of its last change.
+
+    revision: of the list;  remaining: how many follow after this page.
+    """
 
     revision: int
-    items: list[Stored]
+    keys: list[str]
+    values: list[bytes]
+    revisions: list[int]
     remaining: int
 
+    @property
+    def items(self) -> list[Stored]:
+        """The page, one by one."""
+        return list(map(Stored, self.keys, self.values, self.revisions))
 
-@dataclass(frozen=True, slots=True)
-class Write:
+
+class Write(NamedTuple):
     """A change of one key.
 
-    value:  None deletes.
-    expect: the revision the key must have now; 0: it must not exist; None: whatever it has.
+    value:   None deletes.
+    expect:  the revision the key must have now; 0: it must not exist; None: whatever it has.
+    expires: when its lease runs out, in seconds since 1970, unless it is written again before;
+             None: never.
     """
 
     key: str
     value: bytes | None
     expect: int | None = None
+    expires: float | None = None
 
 
 class CompareFailed(Exception):
@@ -59,202 +74,343 @@ class CompareFailed(Exception):
         self.key = key
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How far one can look back: what is beyond any of the limits is forgotten; None: no limit.
+
+    revisions: how many there are to look back at.
+    age_s:     for how many seconds, as told by the newest commit.
+    bytes:     how many the values of these revisions may have together.
+    """
+
+    revisions: int | None = 10_000
+    age_s: float | None = None
+    bytes: int | None = 256 * 2**20
+
+    def __post_init__(self) -> None:
+        for name, least in (("revisions", 1), ("age_s", 0), ("bytes", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value}: a history keeps at least {least}, or None: all")
+
+
+class Version(NamedTuple):
+    """How things are at a revision, and the facts that led there.
+
+    leases: from `_lease` to nothing, at the revision of the write it belongs to.
+    size:   the bytes of all values.
+    """
+
+    revision: int
+    tree: Tree
+    leases: Tree
+    size: int
+    facts: tuple[Fact, ...]
+
+
 class History:
     """Knows nothing of files, sockets or time.
 
-    revisions_max: how many revisions one can look back, at least; at most twice as many are kept.
-    revision:      the newest.
-    floor:         the oldest revision that can still be read and watched from.
-    settled:       up to here nothing will be taken back any more; the floor stays below.
+    revision: the newest.
+    settled:  up to here nothing will be taken back any more; the floor stays below.
     """
 
-    def __init__(self, *, revisions_max: int) -> None:
-        assert revisions_max >= 1
-        self.revisions_max = revisions_max
-        self.revision = 0
-        self.floor = 0
-        self.settled = 0
-        self._facts: list[Fact] = []  # Of the revisions after `floor`, oldest first.
-        self._latest: SortedDict = SortedDict()  # Stored by key, of the keys there are.
-        # Of every key changed since the floor, oldest first; an int: deleted at that revision.
-        self._versions: dict[str, list[Stored | int]] = {}
-        self._gone: SortedList = SortedList()  # The keys with versions that are no more.
-        self._changed: dict[str, int] = {}  # The revision of the last change, by resource.
+    def __init__(self, *, retention: Retention | None = None, begin: Version | None = None) -> None:
+        self.retention = retention or Retention()
+        first = begin or Version(0, None, None, 0, ())
+        self.revision = self.settled = first.revision
+        self._floor = first.revision
+        self._now = first
+        self._versions: deque[Version] = deque([first])  # Of the floor, and of all since.
+        self._fact_bytes = 0  # Of the values of the facts that are kept.
 
-    def restore(self, revision: int, items: Sequence[Stored]) -> None:
-        """Begin with these values, as of `revision`, and no history."""
-        assert self.revision == 0, "only an empty history can be restored"
-        self.revision = self.floor = self.settled = revision
-        self._latest.update({item.key: item for item in items})
+    @classmethod
+    def restored(
+        cls,
+        revision: int,
+        items: Sequence[tuple[str, bytes, int]],
+        leases: Iterable[tuple[str, int, float]] = (),
+        *,
+        retention: Retention | None = None,
+    ) -> "History":
+        """Return a history that begins with some values as of `revision`.
+
+        items:  (key, value, revision), in the order of the keys.
+        leases: (key, revision, expires) of those that have one.
+        """
+        columns = zip(*items, strict=True)
+        keys, values, revisions = (list(c) for c in columns) if items else ([], [], [])
+        leased: Tree = None
+        for key, at, expires in leases:
+            leased, _ = trees.put(leased, _lease(expires, key), b"", at)
+        tree, size = trees.build(keys, values, revisions), sum(map(len, values))
+        return cls(retention=retention, begin=Version(revision, tree, leased, size, ()))
+
+    @property
+    def value_bytes(self) -> int:
+        """How many bytes all values have."""
+        return self._now.size
+
+    @property
+    def floor(self) -> int:
+        """The oldest revision that can still be read and watched from."""
+        return max(self._floor, self._versions[0].revision)
 
     # Writing.
 
-    def commit(self, writes: Sequence[Write], cause: Cause) -> list[Fact]:
-        """Do all writes as one revision, or none; return their facts.
+    def commit(
+        self,
+        writes: Sequence[Write],
+        cause: Cause,
+        *,
+        at: float = 0.0,
+        checks: Mapping[str, int] = _NO_CHECKS,
+    ) -> tuple[Fact, ...]:
+        """Do all writes as the next revision, or none; return their facts.
 
         No key may be written twice.
 
+        at:     seconds since 1970.
+        checks: the revisions that keys must have which are not written; 0: it must not exist.
         Raises: CompareFailed. Cost: O(log keys) for each write.
         """
+        tree = self._now.tree
+        for key, expected in checks.items():
+            self._compare(key, expected, trees.get(tree, key))
+        return self.apply(self.revision + 1, writes, cause, at=at)
+
+    def apply(
+        self, revision: int, writes: Sequence[Write], cause: Cause, *, at: float = 0.0
+    ) -> tuple[Fact, ...]:
+        """Do all writes as this revision, newer than all; those in between are without facts.
+
+        Raises: CompareFailed.
+        """
         assert writes, "a commit changes something"
-        for write in writes:
-            if write.expect is not None:
-                known = self._latest.get(write.key)
-                found = 0 if known is None else known.revision
-                if found != write.expect:
-                    raise CompareFailed(write.key, expected=write.expect, found=found)
-        self.revision += 1
-        facts = [self._apply(write, cause) for write in writes]
-        if self.revision - self.floor > 2 * self.revisions_max:  # Amortised: O(log keys) a commit.
-            self.compact(self.revision - self.revisions_max)
-        return facts
+        assert revision > self.revision
+        _, tree, leases, size, _ = self._now
+        facts: list[Fact] = []
+        for key, value, expect, expires in writes:
+            if value is None:
+                tree, found = trees.remove(tree, key)
+            else:
+                tree, found = trees.put(tree, key, value, revision)
+                size += len(value)
+            if expect is not None:
+                self._compare(key, expect, found)
+            prev, prev_revision = found or (None, 0)
+            size -= len(prev or b"")
+            facts.append(Fact(revision, key, value, prev, cause, prev_revision, at))
+            if expires is not None:
+                leases, _ = trees.put(leases, _lease(expires, key), b"", revision)
+        self._add(Version(revision, tree, leases, size, tuple(facts)))
+        self._forget(_FORGET_MAX)
+        return self._now.facts
 
     def rollback(self, revision: int) -> None:
         """Undo what came after `revision`: it could not be made durable, and nobody was told."""
-        assert self.floor <= revision <= self.revision
-        while self._facts and self._facts[-1].revision > revision:
-            self._undo(self._facts.pop())
+        assert self.settled <= revision <= self.revision
+        while self._now.revision > revision:
+            self._fact_bytes -= _bytes_of(self._versions.pop().facts)
+            self._now = self._versions[-1]
         self.revision = revision
 
     def compact(self, revision: int) -> None:
-        """Forget how things were before `revision`, or `settled`; that becomes the floor."""
-        revision = min(revision, self.settled)
-        if revision <= self.floor:
-            return
-        self.floor = revision
-        count = self._after(revision)
-        for fact in islice(self._facts, count):
-            self._forget(fact.key)
-        del self._facts[:count]
+        """Forget how things were before `revision`, or `settled`; that becomes the floor.
+
+        Memory is given back now and with the next commits, in pieces.
+        """
+        self._floor = max(self._floor, min(revision, self.settled))
+        self._forget(_FORGET_AT_ONCE)
 
     # Reading.
 
     def get(self, key: str, revision: int | None = None) -> Stored | None:
         """Return the value of `key`, now or at a revision; None if it had none. Raises: Expired."""
-        if revision is None or revision >= self.revision:
-            found: Stored | None = self._latest.get(key)
-            return found
-        self._check(revision)
-        return self._at(key, revision)
+        found = trees.get(self._at(revision).tree, key)
+        return None if found is None else Stored(key, *found)
 
     def list(
         self, prefix: str, *, revision: int | None = None, start_after: str = "", limit: int = 0
     ) -> Page:
         """Return the values under `prefix` in the order of their keys, now or at a revision.
 
-        prefix: of one resource, or of one namespace of it.
         limit:  0 for all.
         Raises: Expired.
-        Cost:   O(page); in the past of a resource that has changed since, O(page + facts since).
+        Cost:   O(page + log keys), whatever has changed since.
         """
         at = self.revision if revision is None else min(revision, self.revision)
-        self._check(at)
-        if self._changed.get(prefix.split("/", 3)[2], 0) > at:
-            return self._past(prefix, at, start_after, limit)
-        first, last = self._range(prefix, start_after)
-        stop = min(last, first + limit) if limit else last
-        return Page(at, list(self._latest.values()[first:stop]), last - stop)
+        tree = self._at(revision).tree
+        first = prefix if start_after < prefix else start_after + "\0"
+        end = prefix + _LAST
+        keys, values, revisions = trees.between(tree, first, end, limit)
+        remaining = 0
+        if limit and len(keys) == limit:
+            remaining = trees.rank(tree, end) - trees.rank(tree, first) - limit
+        return Page(at, keys, values, revisions, remaining)
 
-    def items(self) -> Sequence[Stored]:
-        """Return every value there is now, in the order of the keys: a copy of the map only."""
-        return list(self._latest.values())
+    def version(self, revision: int | None = None) -> Version:
+        """Return how things are, now or at a revision: a value that never changes.
+
+        Raises: Expired. Cost: O(1).
+        """
+        return self._at(revision)
 
     def since(self, revision: int) -> Sequence[Fact]:
         """Return the facts after `revision`, oldest first. Raises: Expired."""
         self._check(revision)
-        return self._facts[self._after(revision) :]
+        return [fact for version in self._after(revision) for fact in version.facts]
+
+    def facts_at(self, revision: int) -> tuple[Fact, ...]:
+        """Return the facts of one revision. Raises: Expired, for the floor, too."""
+        self._check(revision - 1)
+        version = self._at(revision)
+        return version.facts if version.revision == revision else ()
+
+    def versions(self, key: str) -> Sequence[Fact]:
+        """Return the facts about `key` that are kept, oldest first.
+
+        Cost: O(log keys) for each, and O(revisions) where the key did not exist.
+        """
+        found: list[Fact] = []
+        at = self.revision
+        while at > self.floor:
+            stored = self.get(key, at)
+            if stored is None:
+                fact = self._deletion(key, at)
+                if fact is None:
+                    break
+            elif stored.revision > self.floor:
+                fact = next(f for f in self.facts_at(stored.revision) if f.key == key)
+            else:
+                break
+            found.append(fact)
+            at = fact.revision - 1
+        return found[::-1]
+
+    def leases(self, revision: int | None = None) -> Iterator[tuple[str, int, float]]:
+        """Yield (key, revision, expires) of every lease that holds, the earliest first."""
+        version = self._at(revision)
+        for lease, _, at in trees.items(version.leases):
+            expires, key = _leased(lease)
+            found = trees.get(version.tree, key)
+            if found is not None and found[1] == at:
+                yield key, at, expires
+
+    def due(self, now: float, *, limit: int = 1000) -> Sequence[str]:
+        """Return the keys whose lease has run out: somebody ought to delete them.
+
+        now: seconds since 1970.
+        """
+        found: list[str] = []
+        over = trees.between(self._now.leases, "", _lease(now, _LAST))
+        for lease, at in zip(over.keys, over.revisions, strict=True):
+            _, key = _leased(lease)
+            stored = trees.get(self._now.tree, key)
+            if stored is not None and stored[1] == at:
+                found.append(key)
+                if len(found) == limit:
+                    break
+            elif self.settled == self.revision:  # Else it might have to be taken back.
+                self._end_lease(lease)
+        return found
+
+    def next_expiry(self) -> float | None:
+        """Return when the next lease may run out, seconds since 1970; None if there is none."""
+        first = trees.between(self._now.leases, "", _LAST, 1).keys
+        return _leased(first[0])[0] if first else None
+
+    def fork(self, revision: int | None = None) -> "History":
+        """Return a history that goes on from a revision, and shares everything before.
+
+        Raises: Expired. Cost: O(1).
+        """
+        return History(retention=self.retention, begin=self._at(revision)._replace(facts=()))
 
     # Parts.
 
-    def _apply(self, write: Write, cause: Cause) -> Fact:
-        key, revision = write.key, self.revision
-        before: Stored | None = self._latest.get(key)
-        fact = Fact(revision, key, write.value, None if before is None else before.value, cause)
-        versions = self._versions.get(key)
-        if versions is None:
-            versions = self._versions[key] = [] if before is None else [before]
-        elif before is None:
-            self._gone.discard(key)
-        if write.value is None:
-            self._latest.pop(key, None)
-            self._gone.add(key)
-            versions.append(revision)
-        else:
-            stored = self._latest[key] = Stored(key, write.value, revision)
-            versions.append(stored)
-        self._facts.append(fact)
-        self._changed[fact.resource] = revision
-        return fact
+    def _compare(self, key: str, expected: int, found: tuple[bytes, int] | None) -> None:
+        revision = 0 if found is None else found[1]
+        if revision != expected:
+            raise CompareFailed(key, expected=expected, found=revision)
 
-    def _undo(self, fact: Fact) -> None:
-        key, versions = fact.key, self._versions[fact.key]
-        versions.pop()
-        before = versions[-1] if versions else 0
-        self._gone.discard(key)
-        if isinstance(before, Stored):
-            self._latest[key] = before
-        else:
-            self._latest.pop(key, None)
-            if versions:
-                self._gone.add(key)
-        if not versions:
-            del self._versions[key]
+    def _add(self, version: Version) -> None:
+        self._now, self.revision = version, version.revision
+        self._versions.append(version)
+        self._fact_bytes += _bytes_of(version.facts)
 
-    def _forget(self, key: str) -> None:
-        """Drop the versions of a key that nobody can ask for any more."""
-        versions = self._versions.get(key)
-        if versions is None:
-            return
-        kept = bisect_right(versions, self.floor, key=_revision_of) - 1
-        del versions[: max(0, kept)]
-        if len(versions) == 1 and _revision_of(versions[0]) <= self.floor:
-            del self._versions[key]  # It says no more than the map does.
-            self._gone.discard(key)
+    def _forget(self, most: int) -> None:
+        """Forget the oldest revisions, as far as the limits and the floor ask for it."""
+        versions, limits = self._versions, self.retention
+        while most and len(versions) > 1 and versions[1].revision <= self.settled:
+            oldest = versions[1]  # The first tells how things were at the floor, not how it came.
+            if not (
+                oldest.revision <= self._floor
+                or (limits.revisions is not None and len(versions) - 1 > limits.revisions)
+                or (limits.bytes is not None and self._fact_bytes > limits.bytes)
+                or (limits.age_s is not None and self._age(oldest) > limits.age_s)
+            ):
+                return
+            versions.popleft()
+            self._fact_bytes -= _bytes_of(oldest.facts)
+            most -= 1
+
+    def _age(self, version: Version) -> float:
+        return self._now.facts[0].at - version.facts[0].at
 
     def _check(self, revision: int) -> None:
         if revision < self.floor:
             raise Expired.revision(asked=revision, oldest=self.floor)
 
-    def _after(self, revision: int) -> int:
-        """Return the index of the first fact after `revision`."""
-        return bisect_right(self._facts, revision, key=_revision_of)
+    def _at(self, revision: int | None) -> Version:
+        """Return the version that holds at a revision. Raises: Expired."""
+        if revision is None or revision >= self._now.revision:
+            return self._now
+        self._check(revision)
+        return self._versions[self._index(revision)]
 
-    def _at(self, key: str, revision: int) -> Stored | None:
-        versions = self._versions.get(key)
-        if versions is None:
-            found: Stored | None = self._latest.get(key)
-            return found
-        index = bisect_right(versions, revision, key=_revision_of) - 1
-        version = versions[index] if index >= 0 else 0
-        return version if isinstance(version, Stored) else None
+    def _index(self, revision: int) -> int:
+        """Return where the version is that holds at a revision, not older than the first."""
+        guess = revision - self._versions[0].revision
+        if guess < len(self._versions) and self._versions[guess].revision == revision:
+            return guess
+        return bisect_right(self._versions, revision, key=_revision_of) - 1
 
-    def _range(self, prefix: str, start_after: str) -> tuple[int, int]:
-        """Return where, in the map, the keys under `prefix` and after `start_after` are."""
-        last = self._latest.bisect_left(prefix + _LAST)
-        if start_after < prefix:
-            return self._latest.bisect_left(prefix), last
-        return min(self._latest.bisect_right(start_after), last), last
+    def _after(self, revision: int) -> Iterator[Version]:
+        """Yield the versions after `revision`, oldest first."""
+        if revision < self._now.revision:
+            for index in range(self._index(revision) + 1, len(self._versions)):
+                yield self._versions[index]
 
-    def _past(self, prefix: str, revision: int, start_after: str, limit: int) -> Page:
-        """Return a list as it was: the keys there are and those that are gone, at a revision."""
-        low, high = max(prefix, start_after), prefix + _LAST
-        keys = heapq.merge(self._latest.irange(low, high), self._gone.irange(low, high))
-        found = (self._at(key, revision) for key in keys if key != start_after)
-        items = list(islice(filter(None, found), limit or None))
-        if not limit or len(items) < limit:
-            return Page(revision, items, 0)
-        return Page(revision, items, self._count(prefix, items[-1].key, revision))
+    def _deletion(self, key: str, until: int) -> Fact | None:
+        """Return the newest fact until a revision about a key that has no value then, if kept."""
+        for index in range(self._index(until), 0, -1):
+            version = self._versions[index]
+            if version.revision <= self.floor:
+                return None
+            for fact in version.facts:
+                if fact.key == key:
+                    return fact
+        return None
 
-    def _count(self, prefix: str, after: str, revision: int) -> int:
-        """Return how many keys under `prefix` and after `after` there were at `revision`."""
-        first, last = self._range(prefix, after)
-        born = sum(
-            (fact.value is not None) - (fact.prev is not None)
-            for fact in islice(self._facts, self._after(revision), None)
-            if fact.key > after and fact.key.startswith(prefix)
-        )
-        return last - first - born
+    def _end_lease(self, lease: str) -> None:
+        """Drop a lease that no version from now on will know."""
+        now = self._now._replace(leases=trees.remove(self._now.leases, lease)[0])
+        self._now = self._versions[-1] = now
 
 
-def _revision_of(version: Stored | Fact | int) -> int:
-    return version if isinstance(version, int) else version.revision
+def _lease(expires: float, key: str) -> str:
+    """Return what sorts by the time, then by the key. Exact to the millisecond, later rather."""
+    return f"{max(0, -int(-expires * 1000 // 1)):015d}{key}"
+
+
+def _leased(lease: str) -> tuple[float, str]:
+    return int(lease[:15]) / 1000, lease[15:]
+
+
+def _bytes_of(facts: Iterable[Fact]) -> int:
+    return sum([len(fact.value) for fact in facts if fact.value is not None])
+
+
+def _revision_of(version: Version) -> int:
+    return version.revision

@@ -1,336 +1,254 @@
-"""The log on disk: segments of commit groups, snapshots, and how a store comes back from them.
+"""The log on disk: segments of commit groups, and snapshots that replace old ones.
 
 A directory holds `log-REVISION` segments, named by the first revision they may hold, the newest
 `snapshot-REVISION`, and `lock`. One frame is one commit group: transactions that were synced
 together. Nothing is acknowledged before its frame is synced. See docs/store-format.md.
+
+A segment is lengthened with zeros ahead of its use, when there is time: writing over what is there
+is synced faster than making a file longer.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 import msgpack
 
+from kubeloop.store import tree as trees
 from kubeloop.store.disk import Disk, File
 from kubeloop.store.facts import Cause
-from kubeloop.store.frames import (
-    HEADER_SIZE,
-    LOG,
-    SNAPSHOT,
-    BadHeader,
-    Flaw,
-    frame,
-    frames,
-    header,
-    read_header,
-)
-from kubeloop.store.history import Stored, Write
+from kubeloop.store.frames import HEADER_SIZE, LOG, SNAPSHOT, frame, header
+from kubeloop.store.history import Version, Write
+from kubeloop.store.tree import Tree
 
 SEGMENT_BYTES: Final = 16 * 2**20  # A segment that has grown to this is followed by a new one.
-_PIECE_BYTES: Final = 2**20  # Of a snapshot, written and synced at a time.
+AHEAD_BYTES: Final = 2**20  # So much a segment is lengthened at a time.
+_PIECE_BYTES: Final = 2**19  # Of a snapshot, written and synced at a time.
 
 
 class SyncFailed(OSError):
     """The disk did not say that it has what was written: nothing about it is known any more."""
 
 
-class CorruptLog(Exception):
-    """A file holds bytes that are not what was written. Nothing is skipped silently.
-
-    The way out: restore the directory from a backup, or move the file that is named away, knowing
-    that what came after `revision` is lost.
-    """
-
-    def __init__(self, path: str, offset: int, revision: int, why: str) -> None:
-        super().__init__(
-            f"{path} is damaged at byte {offset}: {why}; everything up to revision {revision} is "
-            "good. Restore the directory from a backup, or move this file and all newer ones away "
-            "to go on from there"
-        )
-        self.path, self.offset, self.revision = path, offset, revision
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """What one commit did."""
+class Transaction(NamedTuple):
+    """What one commit did. at: seconds since 1970."""
 
     revision: int
-    writes: tuple[Write, ...]
+    writes: Sequence[Write]
     cause: Cause
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What was cut off the last segment on opening: a write that was never acknowledged."""
-
-    path: str
-    offset: int
-    size: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What was found on opening.
-
-    items: the values as of `revision`.
-    bytes: of the log, after the snapshot.
-    """
-
-    revision: int
-    items: list[Stored]
-    cluster_id: bytes
-    transactions: int = 0
-    bytes: int = 0
-    cut: Cut | None = None
+    at: float
 
 
 def encode(group: Sequence[Transaction]) -> bytes:
     """Return the frame of a commit group."""
     return frame(
         msgpack.packb(
-            [[t.revision, [[w.key, w.value] for w in t.writes], list(t.cause)] for t in group]
+            [
+                (
+                    revision,
+                    [(w.key, w.value) if w.expires is None else (w.key, w.value, w.expires)
+                     for w in writes],
+                    cause,
+                    at,
+                )
+                for revision, writes, cause, at in group
+            ]
         )
-    )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a snapshot holds: every value as of a revision, and the leases of some.
+
+    leases: (revision, expires) by key; it holds for the value written at that revision.
+    """
+
+    revision: int
+    tree: Tree
+    leases: Mapping[str, tuple[int, float]]
+
+    @classmethod
+    def of(cls, version: Version, leases: Mapping[str, tuple[int, float]]) -> "Values":
+        """Return what there is at a version of a history."""
+        return cls(version.revision, version.tree, leases)
 
 
 class Log:
-    """Appends to the newest segment. Not safe for use by two threads at once.
+    """Appends to the newest segment. Not safe for use by two threads at once."""
 
-    sync: whether to sync; without, a loss of power may cost what was acknowledged lately.
-    """
-
-    def __init__(self, disk: Disk, directory: str, cluster_id: bytes, *, sync: bool = True) -> None:
+    def __init__(self, disk: Disk, directory: str, cluster_id: bytes) -> None:
         self.disk, self.directory, self.cluster_id = disk, directory, cluster_id
-        self._sync_always = sync
         self._file: File | None = None
         self._size = 0
+        self._ahead = 0  # Up to here the segment holds zeros at least.
+        self._broken: SyncFailed | None = None
 
-    def append(self, data: bytes, first_revision: int) -> None:
+    def append(self, data: bytes, first_revision: int, *, sync: bool = True) -> None:
         """Write a frame and sync it. Raises: OSError, after which the log is as before; SyncFailed.
 
         first_revision: of the group, which names the segment if one has to be begun.
         """
+        if self._broken is not None:
+            raise self._broken
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._rotate(first_revision)
         assert self._file is not None
         try:
-            self._file.append(data)
+            self._file.write(data, self._size)
         except OSError as error:
-            try:
-                self._file.truncate(self._size)
-            except OSError as worse:
-                raise SyncFailed(worse.errno, worse.strerror) from error
+            self._cut(self._file, error)
             raise
-        if self._sync_always:
+        if sync:
             self._sync(self._file)
         self._size += len(data)
+
+    def sync(self) -> None:
+        """Sync what was appended without. Raises: SyncFailed."""
+        if self._file is not None:
+            self._sync(self._file)
+
+    def prepare(self) -> None:
+        """Lengthen the segment, if it will be needed soon. If that fails, appending will tell."""
+        if self._file is None or self._broken or self._size >= SEGMENT_BYTES:
+            return
+        if AHEAD_BYTES == 0 or self._size + AHEAD_BYTES // 2 <= self._ahead:
+            return
+        start = max(self._ahead, self._size)
+        try:
+            self._file.write(bytes(AHEAD_BYTES), start)
+        except OSError as error:
+            with suppress(SyncFailed):
+                self._cut(self._file, error)
+            return
+        with suppress(SyncFailed):
+            self._sync(self._file)
+        self._ahead = start + AHEAD_BYTES
 
     def resume(self, name: str, size: int) -> None:
         """Go on with an existing segment whose good part has this size. Raises: OSError."""
         self._file = self.disk.open(f"{self.directory}/{name}")
         self._file.truncate(size)
         self._file.sync()
-        self._size = size
+        self._size = self._ahead = size
 
-    def snapshot(self, revision: int, items: Sequence[Stored]) -> Iterator[int]:
+    def snapshot(self, values: Values) -> Iterator[int]:
         """Write all values beside, put them in place at once, and delete what they replace.
 
-        A generator, so that groups can be appended between its steps: the first must be taken
-        before what comes after `revision` is appended. Yields the bytes written so far.
+        A generator, so that groups can be appended between its steps. Yields the bytes written so
+        far.
 
-        Raises: OSError; then the log is as good as before. SyncFailed.
+        Raises: OSError; then the log is as good as before.
         """
-        self._rotate(revision + 1)
-        name = _name("snapshot", revision)
+        name = file_name("snapshot", values.revision)
         beside = f"{self.directory}/{name}.new"
-        size = 0
-        file = self.disk.open(beside)
         try:
-            for piece in self._pieces(items):
-                file.append(piece)
-                file.sync()
-                size += len(piece)
-                yield size
+            yield from write_snapshot(self.disk, beside, self.cluster_id, values)
         except OSError:
             with suppress(OSError):
                 self.disk.remove(beside)  # Else it will be on the next opening.
             raise
-        finally:
-            file.close()
         self.disk.rename(beside, f"{self.directory}/{name}")
         self.disk.sync_directory(self.directory)
-        for old in self.disk.names(self.directory):
-            kind, number = _parse(old)
-            if (kind == "log" and number <= revision) or (kind == "snapshot" and number < revision):
-                self.disk.remove(f"{self.directory}/{old}")
+        for old in replaced(self.disk.names(self.directory), values.revision):
+            self.disk.remove(f"{self.directory}/{old}")
 
     def close(self) -> None:
         """Close the segment."""
         if self._file is not None:
+            if self._ahead > self._size:
+                with suppress(OSError):  # It only looks better without the zeros.
+                    self._file.truncate(self._size)
             self._file.close()
             self._file = None
 
     def _rotate(self, first_revision: int) -> None:
         """Begin a new segment. Raises: OSError, after which the log is as before; SyncFailed."""
-        path = f"{self.directory}/{_name('log', first_revision)}"
+        path = f"{self.directory}/{file_name('log', first_revision)}"
         file = self.disk.open(path)
         try:
             file.truncate(0)  # What an earlier attempt may have left.
-            file.append(header(LOG, self.cluster_id))
+            file.write(header(LOG, self.cluster_id), 0)
             self._sync(file)
             self.disk.sync_directory(self.directory)
         except OSError:
             file.close()
             raise
         self.close()
-        self._file, self._size = file, HEADER_SIZE
+        self._file, self._size, self._ahead = file, HEADER_SIZE, HEADER_SIZE
+
+    def _cut(self, file: File, why: OSError) -> None:
+        """Take back what was written of a group that does not fit. Raises: SyncFailed."""
+        self._ahead = self._size
+        try:
+            file.truncate(self._size)
+        except OSError as worse:
+            self._broken = SyncFailed(worse.errno, worse.strerror)
+            raise self._broken from why
 
     def _sync(self, file: File) -> None:
         try:
             file.sync()
         except OSError as error:
-            raise SyncFailed(error.errno or errno.EIO, error.strerror) from error
-
-    def _pieces(self, items: Sequence[Stored]) -> Iterator[bytes]:
-        """Yield the bytes of a snapshot."""
-        yield header(SNAPSHOT, self.cluster_id)
-        part: list[tuple[str, bytes, int]] = []
-        size = 0
-        for item in items:
-            part.append((item.key, item.value, item.revision))
-            size += len(item.value)
-            if size >= _PIECE_BYTES:
-                yield frame(msgpack.packb(part))
-                part, size = [], 0
-        yield frame(msgpack.packb(part)) + frame(msgpack.packb(len(items)))
+            self._broken = SyncFailed(error.errno or errno.EIO, error.strerror)
+            raise self._broken from error
 
 
-def recover(
-    disk: Disk, directory: str, fresh_id: bytes, *, sync: bool = True
-) -> tuple[Log, Recovery]:
-    """Read everything back; return the log, ready to append.
+def write_snapshot(disk: Disk, path: str, cluster_id: bytes, values: Values) -> Iterator[int]:
+    """Write a snapshot into a new file, synced; yield the bytes written so far. Raises: OSError."""
+    size = 0
+    file = disk.open(path)
+    try:
+        for piece in _pieces(cluster_id, values):
+            file.write(piece, size)
+            file.sync()
+            size += len(piece)
+            yield size
+    finally:
+        file.close()
 
-    fresh_id: the cluster id of an empty directory.  Raises: CorruptLog, OSError.
+
+def replaced(names: Sequence[str], revision: int) -> list[str]:
+    """Return which of a directory's files a snapshot of a revision makes superfluous.
+
+    A segment is as soon as the next one begins with what the snapshot does not have.
     """
-    names = disk.names(directory)
-    for name in names:
-        if name.endswith(".new"):
-            disk.remove(f"{directory}/{name}")  # A snapshot that was not finished.
-    reader = _Reader(disk, directory)
-    snapshots = sorted(n for n in names if _parse(n)[0] == "snapshot")
-    if snapshots:
-        reader.read_snapshot(snapshots[-1])
-    # Segments the snapshot has replaced may be there still: a crash came before their removal.
-    segments = sorted(n for n in names if _parse(n)[0] == "log" and _parse(n)[1] > reader.base)
-    while segments and reader.is_empty(segments[-1]):
-        disk.remove(f"{directory}/{segments.pop()}")
-    good = 0
-    for name in segments:
-        good = reader.read_segment(name, last=name == segments[-1])
-    log = Log(disk, directory, reader.cluster_id or fresh_id, sync=sync)
-    if segments:
-        log.resume(segments[-1], good)
-    return log, Recovery(
-        revision=reader.revision,
-        items=list(reader.values.values()),
-        cluster_id=log.cluster_id,
-        transactions=reader.transactions,
-        bytes=reader.bytes,
-        cut=reader.cut,
-    )
+    segments = sorted(number for kind, number in map(parse_name, names) if kind == "log")
+    followed = {number for number, after in pairwise(segments) if after <= revision + 1}
+    return [
+        name
+        for name, (kind, number) in zip(names, map(parse_name, names), strict=True)
+        if (kind == "log" and number in followed) or (kind == "snapshot" and number < revision)
+    ]
 
 
-class _Reader:
-    """Reads a directory back into values."""
-
-    def __init__(self, disk: Disk, directory: str) -> None:
-        self.disk, self.directory = disk, directory
-        self.values: dict[str, Stored] = {}
-        self.revision = self.base = 0
-        self.cluster_id = b""
-        self.transactions = self.bytes = 0
-        self.cut: Cut | None = None
-
-    def read_snapshot(self, name: str) -> None:
-        """Begin with the values of a snapshot."""
-        path = f"{self.directory}/{name}"
-        data = self.disk.read(path)
-        self._take_header(path, data, SNAPSHOT)
-        count: Any = None
-        for found in frames(data):
-            if isinstance(found, Flaw):
-                raise CorruptLog(path, found.offset, 0, found.why)
-            if count is not None:
-                raise CorruptLog(path, found.offset, 0, "the snapshot goes on after its end")
-            content = msgpack.unpackb(found.payload)
-            if isinstance(content, int):
-                count = content
-            else:
-                self.values.update({key: Stored(key, value, at) for key, value, at in content})
-        if count != len(self.values):
-            raise CorruptLog(path, len(data), 0, "the snapshot is not whole")
-        self.revision = self.base = _parse(name)[1]
-
-    def is_empty(self, name: str) -> bool:
-        """Tell whether a segment was made, but never held anything."""
-        data = self.disk.read(f"{self.directory}/{name}")
-        if len(data) == HEADER_SIZE and not self.cluster_id:
-            with suppress(BadHeader):
-                self.cluster_id = read_header(data, LOG)
-        return len(data) <= HEADER_SIZE
-
-    def read_segment(self, name: str, *, last: bool) -> int:
-        """Apply a segment; return the size of its good part. Raises: CorruptLog."""
-        path = f"{self.directory}/{name}"
-        data = self.disk.read(path)
-        if len(data) <= HEADER_SIZE and not last:
-            return 0  # Begun when the disk was full; the one before went on.
-        self._take_header(path, data, LOG)
-        good = HEADER_SIZE
-        for found in frames(data):
-            if isinstance(found, Flaw):
-                if not last or found.kind == "corrupt":
-                    raise CorruptLog(path, found.offset, self.revision, found.why)
-                self.cut = Cut(path, found.offset, len(data) - found.offset, found.why)
-                break
-            self._apply(path, found.offset, msgpack.unpackb(found.payload))
-            good = found.end
-        self.bytes += good
-        return good
-
-    def _apply(self, path: str, offset: int, group: Any) -> None:
-        for revision, writes, _ in group:
-            if revision != self.revision + 1:
-                why = f"revision {revision} follows {self.revision}"
-                raise CorruptLog(path, offset, self.revision, why)
-            for key, value in writes:
-                if value is None:
-                    self.values.pop(key, None)
-                else:
-                    self.values[key] = Stored(key, value, revision)
-            self.revision = revision
-            self.transactions += 1
-
-    def _take_header(self, path: str, data: bytes, kind: int) -> None:
-        try:
-            cluster_id = read_header(data, kind)
-        except BadHeader as error:
-            raise CorruptLog(path, 0, self.revision, str(error)) from error
-        if self.cluster_id and cluster_id != self.cluster_id:
-            raise CorruptLog(path, 0, self.revision, "it belongs to another cluster")
-        self.cluster_id = cluster_id
-
-
-def _name(kind: str, revision: int) -> str:
+def file_name(kind: str, revision: int) -> str:
+    """Return the name of a file of this kind: "log", "snapshot"."""
     return f"{kind}-{revision:020d}"
 
 
-def _parse(name: str) -> tuple[str, int]:
+def parse_name(name: str) -> tuple[str, int]:
     """Return the kind and the revision of a file; ("", 0) if it is none of ours."""
     kind, _, number = name.partition("-")
     if kind in ("log", "snapshot") and number.isdigit():
         return kind, int(number)
     return "", 0
+
+
+def _pieces(cluster_id: bytes, values: Values) -> Iterator[bytes]:
+    """Yield the bytes of a snapshot."""
+    yield header(SNAPSHOT, cluster_id)
+    part: list[tuple[str, bytes, int] | tuple[str, bytes, int, float]] = []
+    size = 0
+    for item in trees.items(values.tree):
+        key, value, revision = item
+        at, expires = values.leases.get(key, (0, 0.0))
+        part.append((*item, expires) if at == revision else item)
+        size += len(value)
+        if size >= _PIECE_BYTES:
+            yield frame(msgpack.packb(part))
+            part, size = [], 0
+    yield frame(msgpack.packb(part)) + frame(msgpack.packb(trees.count(values.tree)))

@@ -6,30 +6,31 @@ commits gather for the next one: the more wait, the more share a sync.
 
 An error of sync is final: what the disk holds is not known any more, so the store takes no more
 writes and serves what is durable. A full disk refuses writes until there is room again.
+See docs/store.md for what is promised.
 """
 
 import errno
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
 
-import pykka
-
-from kubeloop.store.disk import Disk, Lock
+from kubeloop.store.disk import Disk
 from kubeloop.store.facts import Cause, Fact
-from kubeloop.store.history import History, Page, Stored, Write
-from kubeloop.store.log import Log, Recovery, SyncFailed, Transaction, encode, recover
+from kubeloop.store.history import History, Page, Retention, Stored, Write
+from kubeloop.store.log import SyncFailed, Transaction, Values, encode
+from kubeloop.store.recovery import Recovery, recover
 from kubeloop.store.watch import Hub
+from kubeloop.store.writer import Job, Threadsafe, Writer
 
-HISTORY_REVISIONS: Final = 10_000
 SNAPSHOT_BYTES: Final = 64 * 2**20  # So much log is followed by a snapshot.
+SYNC_INTERVAL_S: Final = 0.1  # With sync="interval": what a loss of power may cost.
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_CHECKS: Final[Mapping[str, int]] = {}
 
 Done = Callable[[Exception | None], None]
-Threadsafe = Callable[[Callable[[], None]], None]
+Later = Callable[[float, Callable[[], None]], object]
+"""(seconds, call): has the loop make a call after some time."""
+Sync = Literal["always", "interval", "never"]
 
 
 class StoreFailed(Exception):
@@ -49,24 +50,31 @@ class Store:
     """
 
     def __init__(
-        self, history: History, writer: "_Writer | None", recovery: Recovery | None
+        self,
+        history: History,
+        *,
+        writer: Writer | None = None,
+        recovery: Recovery | None = None,
+        sync: Sync = "always",
+        later: Later | None = None,
     ) -> None:
         self.history, self.hub = history, Hub(history)
         self.recovery = recovery
-        self.durable = self.hub.revision = history.revision
+        self.durable = self.hub.revision = history.settled = history.revision
         self.failure: StoreFailed | None = None
-        self._writer = writer
+        self._writer, self._sync_policy, self._later = writer, sync, later
         self._staged: list[Transaction] = []
         self._facts: list[Fact] = []
         self._waiting: list[Done] = []
-        self._syncing = False
+        self._busy = False
+        self._sync_due = False
         self._log_bytes = 0 if recovery is None else recovery.bytes
-        self._value_bytes = sum(len(item.value) for item in history.items())
+        self._snapshot = 0 if recovery is None else recovery.snapshot
 
     @classmethod
-    def memory(cls, *, history_revisions: int = HISTORY_REVISIONS) -> "Store":
+    def memory(cls, *, retention: Retention | None = None) -> "Store":
         """Return a store that keeps nothing."""
-        return cls(History(revisions_max=history_revisions), None, None)
+        return cls(History(retention=retention))
 
     @classmethod
     def open(
@@ -76,30 +84,36 @@ class Store:
         *,
         threadsafe: Threadsafe | None,
         fresh_id: bytes,
-        history_revisions: int = HISTORY_REVISIONS,
-        sync: Literal["always", "never"] = "always",
+        retention: Retention | None = None,
+        sync: Sync = "always",
+        later: Later | None = None,
     ) -> "Store":
         """Open the store in a directory, which must exist.
 
         threadsafe: runs a call on the loop, from the thread that syncs; None syncs inline.
         fresh_id:   16 random bytes: the id of the cluster if the directory is empty.
-        sync:       "never" survives a crash of the process, but not a loss of power.
+        sync:       when what is acknowledged has been synced. "always"; "interval": at most
+                    SYNC_INTERVAL_S later, by `later`; "never": when the system likes. The last
+                    two survive a crash of the process, but not a loss of power.
         Raises: BlockingIOError if another process has it open, CorruptLog, OSError.
         """
+        if sync == "interval" and later is None:
+            raise ValueError("sync='interval' needs `later`, which makes a call after some time")
         lock = disk.lock(f"{directory}/lock")
         try:
-            log, recovery = recover(disk, directory, fresh_id, sync=sync == "always")
+            log, history, recovery = recover(disk, directory, fresh_id, retention=retention)
         except BaseException:
             lock.release()
             raise
-        history = History(revisions_max=history_revisions)
-        history.restore(recovery.revision, recovery.items)
-        return cls(history, _Writer(log, lock, threadsafe), recovery)
+        writer = Writer(log, lock, threadsafe)
+        return cls(history, writer=writer, recovery=recovery, sync=sync, later=later)
 
     @property
     def revision(self) -> int:
         """The revision of the newest commit, durable or not."""
         return self.history.revision
+
+    # Reading.
 
     def get(self, key: str, revision: int | None = None) -> Stored | None:
         """Return a value, as `History.get`."""
@@ -111,17 +125,42 @@ class Store:
         """Return a page of values, as `History.list`."""
         return self.history.list(prefix, revision=revision, start_after=start_after, limit=limit)
 
-    def commit(self, writes: Sequence[Write], cause: Cause) -> int:
+    def due(self, now: float) -> Sequence[str]:
+        """Return keys whose lease has run out, as `History.due`: delete them."""
+        return self.history.due(now)
+
+    def next_expiry(self) -> float | None:
+        """Return when the next lease may run out, as `History.next_expiry`."""
+        return self.history.next_expiry()
+
+    def fork(self, revision: int | None = None) -> "Store":
+        """Return a store in memory that goes on from a revision by itself. Cost: O(1).
+
+        Raises: Expired.
+        """
+        return Store(self.history.fork(self.durable if revision is None else revision))
+
+    # Writing.
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        cause: Cause,
+        *,
+        at: float = 0.0,
+        checks: Mapping[str, int] = _NO_CHECKS,
+    ) -> int:
         """Do all writes as one revision, or none; return it. It is durable after `flush`.
 
+        at, checks: as for `History.commit`.
         Raises: CompareFailed, StoreFailed.
         """
         if self.failure is not None:
             raise self.failure
-        facts = self.history.commit(writes, cause)
+        facts = self.history.commit(writes, cause, at=at, checks=checks)
         self._facts += facts
         if self._writer is not None:
-            self._staged.append(Transaction(facts[0].revision, tuple(writes), cause))
+            self._staged.append(Transaction(facts[0].revision, writes, cause, at))
         return facts[0].revision
 
     def flush(self, done: Done) -> None:
@@ -135,20 +174,31 @@ class Store:
             done(None)
             return
         self._waiting.append(done)
-        if not self._syncing:
-            self._sync()
+        if not self._busy:
+            self._write()
+
+    def compact(self, revision: int) -> None:
+        """Forget how things were before `revision`; it becomes the floor.
+
+        On disk that shows with the next snapshot.
+        """
+        self.history.compact(revision)
 
     def close(self) -> None:
         """Make what is staged durable, give the directory back. Harmless if it is closed."""
         if self._writer is None:
             return
         self._writer.stop()  # From here on groups are written inline.
+        self._sync_policy = "always"
+        self._sync_now()
         self.flush(lambda error: None)
         self._writer.close()
         self._writer = None
         self.failure = self.failure or StoreFailed("the store is closed")
 
-    def _sync(self) -> None:
+    # Parts.
+
+    def _write(self) -> None:
         """Send the next group to the disk."""
         assert self._writer is not None
         waiting, self._waiting = self._waiting, []
@@ -156,34 +206,57 @@ class Store:
         if not group:
             self._settle(waiting, None)
             return
-        self._syncing = True
+        self._busy = True
         data, revision = encode(group), group[-1].revision
         self._log_bytes += len(data)
-        snapshot: Sequence[Stored] | None = None
-        if self._log_bytes > max(SNAPSHOT_BYTES, self._value_bytes):
-            # Nothing newer than this group is staged: it is what the values are after it.
-            snapshot, self._log_bytes = self.history.items(), 0
-            self._value_bytes = sum(len(item.value) for item in snapshot)
-        self._writer.write(
-            _Job(data, group[0].revision, revision, snapshot),
-            lambda error: self._synced(revision, waiting, error),
-        )
+        job = Job(data, group[0].revision, self._sync_policy == "always", self._values())
+        self._writer.write(job, lambda error: self._written(revision, waiting, error))
 
-    def _synced(self, revision: int, waiting: Sequence[Done], error: OSError | None) -> None:
+    def _values(self) -> Values | None:
+        """Return what the next snapshot shall hold, None if it is not time for one.
+
+        It is as things were at the floor: what the log has after that is the history.
+        """
+        floor = self.history.floor
+        if self._log_bytes <= max(SNAPSHOT_BYTES, self.history.value_bytes):
+            return None
+        if floor == self._snapshot:
+            return None
+        self._log_bytes, self._snapshot = 0, floor
+        leases = {key: (at, expires) for key, at, expires in self.history.leases(floor)}
+        return Values.of(self.history.version(floor), leases)
+
+    def _written(self, revision: int, waiting: Sequence[Done], error: OSError | None) -> None:
         """Hear how the write of a group ended."""
-        self._syncing = False
+        self._busy = False
         failure: Exception | None = None
         if error is None:
             self._publish(revision)
+            self._sync_later()
         else:
             failure = self._take_back(error)
             waiting = [*waiting, *self._waiting]
             self._waiting = []
         if self._waiting and self._writer is not None and self._writer.threaded:
-            self._sync()  # The disk works while those who waited are told.
+            self._write()  # The disk works while those who waited are told.
         self._settle(waiting, failure)
-        if self._waiting and not self._syncing:
-            self._sync()
+        if self._waiting and not self._busy:
+            self._write()
+
+    def _sync_later(self) -> None:
+        if self._sync_policy == "interval" and not self._sync_due and self._later is not None:
+            self._sync_due = True
+            self._later(SYNC_INTERVAL_S, self._sync_now)
+
+    def _sync_now(self) -> None:
+        """Sync what was acknowledged without."""
+        if self._sync_due and self._writer is not None and self.failure is None:
+            self._sync_due = False
+            self._writer.write(Job(b"", 0, sync=True), self._synced)
+
+    def _synced(self, error: OSError | None) -> None:
+        if error is not None:
+            self._take_back(error)
 
     def _take_back(self, error: OSError) -> Exception:
         """Undo what did not reach the disk; return what to tell those who wait."""
@@ -206,124 +279,6 @@ class Store:
     def _settle(self, waiting: Sequence[Done], failure: Exception | None) -> None:
         for done in waiting:
             done(failure)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A group to be written, and perhaps the values after it, for a snapshot."""
-
-    data: bytes
-    first: int
-    last: int
-    snapshot: Sequence[Stored] | None
-
-
-class _Writer:
-    """Writes groups, one at a time: in a thread of its own, or inline."""
-
-    def __init__(self, log: Log, lock: Lock, threadsafe: Threadsafe | None) -> None:
-        self._log, self._lock, self._threadsafe = log, lock, threadsafe
-        self._results: deque[Callable[[], None]] = deque()
-        self._actor: Any = None
-        if threadsafe is not None:
-            self._actor = _SyncActor.start(log, self._answer)
-            # The process-wide registry could stop it behind our back.
-            pykka.ActorRegistry.unregister(self._actor)
-
-    @property
-    def threaded(self) -> bool:
-        """Whether `write` returns before it is done."""
-        return self._actor is not None
-
-    def write(self, job: _Job, done: Callable[[OSError | None], None]) -> None:
-        """Have a group written; `done` is called on the loop."""
-        if self._actor is not None:
-            self._actor.tell((job, done))
-            return
-        error = _write(self._log, job)
-        if error is None:
-            for _ in _snapshot(self._log, job):
-                pass
-        done(error)
-
-    def stop(self) -> None:
-        """Wait for what the thread still has to do, and go on inline."""
-        if self._actor is not None:
-            self._actor.stop(block=True)
-            self._actor = None
-            self._collect()
-
-    def close(self) -> None:
-        """Let go of the directory."""
-        self._log.close()
-        self._lock.release()
-
-    def _answer(self, call: Callable[[], None]) -> None:
-        """Have a call made on the loop, or by `stop` if that comes first. In the thread."""
-        assert self._threadsafe is not None
-        self._results.append(call)
-        self._threadsafe(self._collect)
-
-    def _collect(self) -> None:
-        while self._results:
-            self._results.popleft()()
-
-
-class _SyncActor(pykka.ThreadingActor):
-    """The thread that waits for the disk, so that the loop does not.
-
-    A snapshot is written in pieces, each a message to itself: groups go in between.
-    """
-
-    use_daemon_thread = True
-
-    def __init__(self, log: Log, answer: Callable[[Callable[[], None]], None]) -> None:
-        super().__init__()
-        self._log, self._answer = log, answer
-        self._snapshot: Generator[int, None, None] | None = None
-
-    def on_receive(self, message: Any) -> None:
-        if message is not _NEXT_PIECE:
-            job, done = message
-            error = _write(self._log, job)
-            if error is None and self._snapshot is None:
-                self._snapshot = _snapshot(self._log, job)
-                self._write_piece()
-            self._answer(lambda: done(error))
-        else:
-            self._write_piece()
-
-    def on_stop(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.close()  # What there is of it is removed on the next opening.
-
-    def _write_piece(self) -> None:
-        assert self._snapshot is not None
-        if next(self._snapshot, None) is None:
-            self._snapshot = None
-        else:
-            self.actor_ref.tell(_NEXT_PIECE)
-
-
-_NEXT_PIECE: Final = "next piece"
-
-
-def _write(log: Log, job: _Job) -> OSError | None:
-    """Append a group; return what went wrong."""
-    try:
-        log.append(job.data, job.first)
-    except OSError as error:
-        return error
-    return None
-
-
-def _snapshot(log: Log, job: _Job) -> Generator[int, None, None]:
-    """Write the snapshot of a job, if it has one; yield after every piece."""
-    if job.snapshot is None:
-        return
-    # If it fails, the log is as good as before, and the next one is tried in its time.
-    with suppress(OSError):
-        yield from log.snapshot(job.last, job.snapshot)
 
 
 def _revision_of(fact: Fact) -> int:

@@ -6,7 +6,8 @@ never too few available ones; in the end all is as it was wanted, and nothing is
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
@@ -36,7 +37,7 @@ from kubeloop.actors.world import LoopWorld
 from kubeloop.api.resources import BY_KIND, RESOURCES
 from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import Cause, prefix_of
-from kubeloop.store.history import History, Write
+from kubeloop.store.history import History, Retention, Write
 from kubeloop.store.store import Done, Store
 
 Object = dict[str, Any]
@@ -49,13 +50,20 @@ class SlowStore(Store):
     """A store in memory whose sync takes a while, and that calls `check` when pods change."""
 
     def __init__(self, world: LoopWorld) -> None:
-        super().__init__(History(revisions_max=100_000), None, None)
+        super().__init__(History(retention=Retention(revisions=100_000)))
         self.world = world
         self.check: Callable[[], None] = lambda: None
         self.busy_until = 0.0
 
-    def commit(self, writes: Sequence[Write], cause: Cause) -> int:
-        revision = super().commit(writes, cause)
+    def commit(
+        self,
+        writes: Sequence[Write],
+        cause: Cause,
+        *,
+        at: float = 0.0,
+        checks: Mapping[str, int] = MappingProxyType({}),
+    ) -> int:
+        revision = super().commit(writes, cause, at=at, checks=checks)
         if any(write.key.startswith(prefix_of("pods")) for write in writes):
             self.check()
         return revision

@@ -787,7 +787,7 @@ def test_a_pod_that_vanished_between_two_lists_is_ended(on_ground: Any) -> None:
         await ground.create(pod("q"))
         await ground.until(lambda: ground.ready() and ground.ready("q"))
         ground.supervisor.crash(API_SERVER, RuntimeError("crashed by the test"))
-        cause = Cause("test", 0, "test")
+        cause = Cause("test", "", 0, "test")
         ground.store.commit([Write(key_of("pods", "default", "p"), None)], cause)
         ground.store.flush(lambda _: None)
         await ground.until(lambda: len(ground.runtime.sandboxes()) == 1)

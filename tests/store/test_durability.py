@@ -20,13 +20,13 @@ from kubeloop.sim.disk import MemoryDisk
 from kubeloop.store import log as log_module
 from kubeloop.store import store as store_module
 from kubeloop.store.facts import Cause, key_of
-from kubeloop.store.history import Write
-from kubeloop.store.log import CorruptLog
+from kubeloop.store.history import Retention, Write
+from kubeloop.store.recovery import CorruptLog
 from kubeloop.store.store import Store, StoreFailed, StoreFull
 
 DIRECTORY = "/data"
 ID = bytes(range(16))
-BY = Cause("tester", 7, "system:admin")
+BY = Cause("tester", "m1", 7, "system:admin")
 GROUPS = 12
 KEYS = [key_of("pods", "default", f"p{n}") for n in range(5)]
 
@@ -42,11 +42,12 @@ class Ledger:
 
 
 def state_of(store: Store) -> State:
-    return {item.key: item.value for item in store.history.items()}
+    return {item.key: item.value for item in store.list("/registry/").items}
 
 
 def reopen(disk: MemoryDisk) -> Store:
-    return Store.open(disk, DIRECTORY, threadsafe=None, fresh_id=ID)
+    kept = Retention(revisions=7)
+    return Store.open(disk, DIRECTORY, threadsafe=None, fresh_id=ID, retention=kept)
 
 
 @contextmanager
@@ -95,7 +96,10 @@ def check(store: Store, ledger: Ledger) -> None:
     assert store.revision >= ledger.acknowledged, "acknowledged, and lost"
     assert store.revision < len(ledger.states), "never committed"
     assert state_of(store) == ledger.states[store.revision]
-    assert store.history.floor == store.durable == store.revision
+    assert store.durable == store.revision
+    for revision in range(store.history.floor, store.revision + 1):
+        page = store.list("/registry/", revision=revision)
+        assert dict(zip(page.keys, page.values, strict=True)) == ledger.states[revision]
 
 
 @given(st.integers(0, 2**32), st.booleans())

@@ -82,7 +82,9 @@ def test_a_large_torn_group_is_known_at_once() -> None:
 
 def test_a_head_that_was_not_written_is_torn() -> None:
     data = header(LOG, ID) + frame(b"first")
-    (_, flaw) = frames(data + bytes(HEAD_SIZE))
+    (found,) = frames(data + bytes(2000))
+    assert isinstance(found, Frame), "room for more"
+    (_, flaw) = frames(data + bytes(600) + b"later sectors" + bytes(600))
     assert isinstance(flaw, Flaw)
     assert (flaw.kind, flaw.offset) == ("torn", len(data))
     (_, flaw) = frames(data + b"x" * HEAD_SIZE)
@@ -96,7 +98,7 @@ def test_a_head_that_was_not_written_is_torn() -> None:
         (b"", "0 bytes long instead of 36"),
         (b"#!/bin/sh" + bytes(40), "it begins with"),
         (flipped(header(LOG, ID), 100), "the checksum of the header"),
-        (header(SNAPSHOT, ID), "format 1, kind 2; expected 1, kind 1"),
+        (header(SNAPSHOT, ID), "format 2, kind 2; expected 2, kind 1"),
     ],
 )
 def test_a_header_that_is_none_says_why(data: bytes, why: str) -> None:

@@ -56,7 +56,7 @@ def test_thirty_kills_lose_nothing(tmp_path: Path) -> None:
     store = Store.open(RealDisk(), str(tmp_path), threadsafe=None, fresh_id=bytes(16))
     try:
         assert store.revision >= promised > 1000
-        found = {item.key: item.value for item in store.history.items()}
+        found = {item.key: item.value for item in store.list("/registry/").items}
         assert found == expected(store.revision)
         assert store.recovery is not None
         assert store.recovery.transactions < store.revision, "snapshots were made on the way"

@@ -12,8 +12,9 @@ from kubeloop.store import log as log_module
 from kubeloop.store import store as store_module
 from kubeloop.store.disk import RealDisk
 from kubeloop.store.facts import NO_CAUSE, key_of
-from kubeloop.store.history import Stored, Write
-from kubeloop.store.log import Log, recover
+from kubeloop.store.history import History, Retention, Write
+from kubeloop.store.log import Log, Values
+from kubeloop.store.recovery import recover
 from kubeloop.store.store import Store, StoreFailed, StoreFull
 
 DIRECTORY = "/data"
@@ -23,10 +24,16 @@ Calls = queue.Queue[Callable[[], None]]
 class Threaded:
     """A store whose thread answers into a queue, which the test empties when it likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention | None = None) -> None:
         self.disk = MemoryDisk()
         self.calls: Calls = queue.Queue()
-        self.store = Store.open(self.disk, DIRECTORY, threadsafe=self.calls.put, fresh_id=bytes(16))
+        self.store = Store.open(
+            self.disk,
+            DIRECTORY,
+            threadsafe=self.calls.put,
+            fresh_id=bytes(16),
+            retention=retention,
+        )
         self.told: list[tuple[int, Exception | None]] = []
 
     def commit(self, name: str = "p", *, size: int = 10) -> int:
@@ -43,7 +50,8 @@ class Threaded:
 
 
 @pytest.fixture
-def threaded() -> Iterator[Threaded]:
+def threaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threaded]:
+    monkeypatch.setattr(log_module, "AHEAD_BYTES", 0)  # It would happen at any time.
     one = Threaded()
     yield one
     one.store.close()
@@ -60,7 +68,7 @@ def test_all_that_wait_share_a_sync(threaded: Threaded) -> None:
     threaded.run()
     assert threaded.told == [(n, None) for n in range(1, 11)]
     assert threaded.store.durable == 10
-    _, recovery = recover(threaded.disk, DIRECTORY, bytes(16))
+    _, _, recovery = recover(threaded.disk, DIRECTORY, bytes(16))
     assert recovery.transactions == 10
 
 
@@ -106,8 +114,8 @@ def test_what_was_built_on_a_lost_write_is_lost_with_it(threaded: Threaded) -> N
     threaded.flush()
     threaded.run()
     assert threaded.told[-1] == (2, None)
-    _, recovery = recover(threaded.disk, DIRECTORY, bytes(16))
-    assert [i.key for i in recovery.items] == ["/registry/pods/a/a", "/registry/pods/a/d"]
+    _, history, _ = recover(threaded.disk, DIRECTORY, bytes(16))
+    assert history.list("/registry/").keys == ["/registry/pods/a/a", "/registry/pods/a/d"]
 
 
 def test_a_failed_sync_reaches_all_who_wait(threaded: Threaded) -> None:
@@ -139,7 +147,8 @@ def test_close_tells_all_who_wait_and_keeps_what_was_staged() -> None:
 def test_snapshots_are_written_between_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SNAPSHOT_BYTES", 20_000)
     monkeypatch.setattr(log_module, "_PIECE_BYTES", 1000)
-    threaded = Threaded()
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 8000)
+    threaded = Threaded(Retention(revisions=10))
     for number in range(200):
         threaded.commit(f"p{number % 20}", size=500)
         threaded.flush()
@@ -158,31 +167,32 @@ def test_snapshots_are_written_between_groups(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_snapshot_that_does_not_fit_costs_nothing() -> None:
     disk = MemoryDisk()
-    log, _ = recover(disk, DIRECTORY, bytes(16))
-    items = [Stored(key_of("pods", "a", "x"), bytes(5000), 1)]
+    log, _, _ = recover(disk, DIRECTORY, bytes(16))
+    history = History.restored(1, [(key_of("pods", "a", "x"), bytes(5000), 1)])
     disk.room = 200
     with pytest.raises(OSError, match="No space"):
-        list(log.snapshot(1, items))
+        list(log.snapshot(Values.of(history.version(), {})))
     assert [n for n in disk.names(DIRECTORY) if n.startswith("snapshot")] == []
 
 
 def test_without_sync_nothing_is_synced() -> None:
     disk, operations = MemoryDisk(), list[str]()
-    log, _ = recover(disk, DIRECTORY, bytes(16), sync=False)
-    log.append(b"first", 1)
+    log, _, _ = recover(disk, DIRECTORY, bytes(16))
+    log.append(b"first", 1, sync=False)
     disk.fault = lambda operation, path: operations.append(operation)  # type: ignore[func-returns-value]
-    log.append(b"second", 2)
-    assert operations == ["append"]
+    log.append(b"second", 2, sync=False)
+    assert operations == ["write"]
 
 
 def test_the_real_disk(tmp_path: Path) -> None:
     disk, path = RealDisk(), str(tmp_path)
     file = disk.open(f"{path}/a")
-    file.append(b"one")
-    file.append(b"two")
+    file.write(b"one", 0)
+    file.write(b"two", 3)
     file.sync()
     file.truncate(4)
-    file.append(b"three")
+    file.write(b"three", 4)
+    assert disk.size(f"{path}/a") == 9
     file.close()
     disk.sync_directory(path)
     assert disk.read(f"{path}/a") == b"onetthree"

@@ -11,13 +11,16 @@ import queue
 import sys
 from collections.abc import Callable
 
+from kubeloop.store import log as log_module
 from kubeloop.store import store as store_module
 from kubeloop.store.disk import RealDisk
 from kubeloop.store.facts import NO_CAUSE, key_of
-from kubeloop.store.history import Write
+from kubeloop.store.history import Retention, Write
 from kubeloop.store.store import Store
 
 store_module.SNAPSHOT_BYTES = 300_000  # type: ignore[misc]
+log_module.SEGMENT_BYTES = 100_000  # type: ignore[misc]
+log_module.AHEAD_BYTES = 40_000  # type: ignore[misc]
 KEYS = 100
 BATCH = 5
 
@@ -34,7 +37,13 @@ def key_at(revision: int) -> str:
 
 def main(directory: str) -> None:
     calls: queue.Queue[Callable[[], None]] = queue.Queue()
-    store = Store.open(RealDisk(), directory, threadsafe=calls.put, fresh_id=bytes(16))
+    store = Store.open(
+        RealDisk(),
+        directory,
+        threadsafe=calls.put,
+        fresh_id=bytes(16),
+        retention=Retention(revisions=200),
+    )
     tell(f"open {store.revision}")
     waiting = 0
 

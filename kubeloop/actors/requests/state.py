@@ -106,9 +106,9 @@ class State:
         return base[:_GENERATED_BASE_MAX] + suffix
 
     def _commit(self, writes: list[Write], resource: Resource, name: str, request: Request) -> None:
-        cause = Cause(request.sender, request.seen, request.user)
+        cause = Cause(request.sender, request.tag, request.seen, request.user)
         try:
-            self.store.commit(writes, cause)
+            self.store.commit(writes, cause, at=self.wall())
         except (StoreFailed, StoreFull) as error:
             raise ServiceUnavailable(f"the store takes no writes: {error}") from error
         except CompareFailed:

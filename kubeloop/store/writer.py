@@ -1,0 +1,151 @@
+"""What writes the log: in a thread of its own, so that the loop does not wait for the disk, or
+inline.
+
+One group is written at a time. A snapshot is written in pieces between the groups, from values that
+never change: whoever commits meanwhile does not notice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pykka
+
+from kubeloop.store.disk import Lock
+from kubeloop.store.log import Log, Values
+
+Threadsafe = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A group to be written, and perhaps values for a snapshot.
+
+    data:  its frame; b"" only syncs what was written before.
+    first: its first revision.
+    """
+
+    data: bytes
+    first: int
+    sync: bool
+    snapshot: Values | None = None
+
+
+class Writer:
+    """Does jobs, one at a time.
+
+    threadsafe: runs a call on the loop, from the thread; None does everything inline.
+    """
+
+    def __init__(self, log: Log, lock: Lock, threadsafe: Threadsafe | None) -> None:
+        self._log, self._lock, self._threadsafe = log, lock, threadsafe
+        self._results: deque[Callable[[], None]] = deque()
+        self._actor: Any = None
+        if threadsafe is not None:
+            self._actor = _SyncActor.start(log, self._answer)
+            # The process-wide registry could stop it behind our back.
+            pykka.ActorRegistry.unregister(self._actor)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether `write` returns before it is done."""
+        return self._actor is not None
+
+    def write(self, job: Job, done: Callable[[OSError | None], None]) -> None:
+        """Do a job; `done` is called on the loop."""
+        if self._actor is not None:
+            self._actor.tell((job, done))
+            return
+        error = _write(self._log, job)
+        if error is None:
+            for _ in _snapshot(self._log, job):
+                pass
+        done(error)
+
+    def stop(self) -> None:
+        """Wait for what the thread still has to do, and go on inline."""
+        if self._actor is not None:
+            self._actor.stop(block=True)
+            self._actor = None
+            self._collect()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._log.close()
+        self._lock.release()
+
+    def _answer(self, call: Callable[[], None]) -> None:
+        """Have a call made on the loop, or by `stop` if that comes first. In the thread."""
+        assert self._threadsafe is not None
+        self._results.append(call)
+        self._threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        while self._results:
+            self._results.popleft()()
+
+
+class _SyncActor(pykka.ThreadingActor):
+    """The thread that waits for the disk.
+
+    A snapshot's pieces are messages to itself: groups go in between.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(self, log: Log, answer: Callable[[Callable[[], None]], None]) -> None:
+        super().__init__()
+        self._log, self._answer = log, answer
+        self._snapshot: Generator[int, None, None] | None = None
+
+    def on_receive(self, message: Any) -> None:
+        if message is _NEXT_PIECE:
+            self._write_piece()
+            return
+        job, done = message
+        error = _write(self._log, job)
+        self._answer(lambda: done(error))
+        if error is not None:
+            return
+        if job.snapshot is not None and self._snapshot is None:
+            self._snapshot = _snapshot(self._log, job)
+            self._write_piece()
+        elif job.sync and self.actor_inbox.empty():
+            self._log.prepare()  # Nobody waits: there is time for it.
+
+    def on_stop(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.close()  # What there is of it is removed on the next opening.
+
+    def _write_piece(self) -> None:
+        assert self._snapshot is not None
+        if next(self._snapshot, None) is None:
+            self._snapshot = None
+        else:
+            self.actor_ref.tell(_NEXT_PIECE)
+
+
+_NEXT_PIECE: Final = "next piece"
+
+
+def _write(log: Log, job: Job) -> OSError | None:
+    """Append a group; return what went wrong."""
+    try:
+        if job.data:
+            log.append(job.data, job.first, sync=job.sync)
+        elif job.sync:
+            log.sync()
+    except OSError as error:
+        return error
+    return None
+
+
+def _snapshot(log: Log, job: Job) -> Generator[int, None, None]:
+    """Write the snapshot of a job, if it has one; yield after every piece."""
+    if job.snapshot is None:
+        return
+    # If it fails, the log is as good as before, and the next one is tried in its time.
+    with suppress(OSError):
+        yield from log.snapshot(job.snapshot)
