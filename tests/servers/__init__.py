@@ -1,0 +1,1 @@
+"""Servers of others, started for tests and benchmarks."""
