@@ -26,7 +26,7 @@ from kubeloop.store.store import Store
 from kubeloop.store.watch import Cursor
 
 FACTS_MAX: Final = 500  # Facts in one message: bounds how long a subscriber's turn gets.
-EVENT_SWEEP_S: Final = 300.0  # How often events past their time to live are deleted.
+EXPIRY_MIN_S: Final = 1.0  # Leases that run out within so much of each other share a turn.
 
 
 @dataclass(slots=True)
@@ -63,12 +63,12 @@ class ApiServer(AsyncActor):
         self.core = self._fresh_core()
         self._cursors: dict[str, Cursor] = {}
         self._awake: dict[str, None] = {}
-        self._sweep_at = self.world.now() + EVENT_SWEEP_S
+        self._expires_at: float | None = None  # The lease a turn is due for.
 
     def on_start(self) -> None:
         for name in tuple(self.subscriptions.by_name):
             self._list(name)
-        self.wake_in(EVENT_SWEEP_S, "sweep")
+        self.wake_in(EXPIRY_MIN_S, "expiry")  # What ran out while nobody looked.
 
     def on_stop(self) -> None:
         for cursor in self._cursors.values():
@@ -90,7 +90,7 @@ class ApiServer(AsyncActor):
                 self._list(message.sender)
             else:
                 raise TypeError(f"the API server was sent {message!r}")
-        self._sweep()
+        self._expire()
         self.store.flush(lambda error: self._settle(answers, error))
 
     def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:
@@ -115,11 +115,15 @@ class ApiServer(AsyncActor):
         world = self.world
         return Core(self.store, wall=world.wall, bits=world.rng.getrandbits, settings=self.settings)
 
-    def _sweep(self) -> None:
-        if self.world.now() >= self._sweep_at:
-            self._sweep_at = self.world.now() + EVENT_SWEEP_S
-            self.core.expire_events()
-            self.wake_in(EVENT_SWEEP_S, "sweep")
+    def _expire(self) -> None:
+        """Delete what has a lease that has run out, and see that a turn is due for the next."""
+        now, at = self.world.wall(), self.store.next_expiry()
+        if at is not None and at <= now and self.store.failure is None:
+            self.core.state.expire()
+            at = self.store.next_expiry()
+        if at is not None and (at <= now or at != self._expires_at):
+            self.wake_in(max(EXPIRY_MIN_S, at - now), "expiry")
+        self._expires_at = at
 
     # Feeding the subscribers.
 

@@ -12,6 +12,7 @@ import msgpack
 from kubeloop.api.calls import Request
 from kubeloop.api.times import rfc3339
 
+REMEMBERED_S: Final = 3300.0  # An Event may be gone an hour after its last change.
 REMEMBERED_MAX: Final = 4096  # Events whose repeats are recognised; client-go's cache size.
 
 
@@ -23,7 +24,7 @@ class Recorder:
 
     def __init__(self, component: str, host: str = "") -> None:
         self.component, self.host = component, host
-        self._known: OrderedDict[tuple[str, ...], tuple[str, int]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, ...], tuple[str, int, float]] = OrderedDict()
 
     def record(
         self,
@@ -46,9 +47,9 @@ class Recorder:
         namespace = metadata.get("namespace") or "default"
         identity = (regarding["kind"], metadata.get("uid", ""), field_path, type_, reason, message)
         known = self._known.get(identity)
-        if known is not None:
+        if known is not None and wall_s - known[2] < REMEMBERED_S:
             name, count = known[0], known[1] + 1
-            self._known[identity] = (name, count)
+            self._known[identity] = (name, count, wall_s)
             self._known.move_to_end(identity)
             change = {"count": count, "lastTimestamp": rfc3339(wall_s)}
             return Request(
@@ -60,7 +61,7 @@ class Recorder:
                 options={"patchType": "merge"},
             )
         name = f"{metadata['name']}.{int(wall_s * 1e9) + len(self._known):x}"
-        self._known[identity] = (name, 1)
+        self._known[identity] = (name, 1, wall_s)
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
         event = self._event(regarding, namespace, name, type_, reason, message, wall_s)

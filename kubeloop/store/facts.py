@@ -5,7 +5,6 @@ and to everybody who watches. So no two actors ever share a mutable object, and 
 drop, delay, duplicate or reorder a fact without knowing what it means.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgpack
@@ -29,8 +28,7 @@ class Cause(NamedTuple):
 NO_CAUSE = Cause("", "", 0, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One key changed, at one revision.
 
     revision: cluster-wide commit number, starts at 1; keys changed together share one.

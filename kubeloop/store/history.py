@@ -99,12 +99,14 @@ class Version(NamedTuple):
 
     leases: from `_lease` to nothing, at the revision of the write it belongs to.
     size:   the bytes of all values.
+    told:   the bytes of the values of all facts there ever were, as far as it is known.
     """
 
     revision: int
     tree: Tree
     leases: Tree
     size: int
+    told: int
     facts: tuple[Fact, ...]
 
 
@@ -117,12 +119,11 @@ class History:
 
     def __init__(self, *, retention: Retention | None = None, begin: Version | None = None) -> None:
         self.retention = retention or Retention()
-        first = begin or Version(0, None, None, 0, ())
+        first = begin or Version(0, None, None, 0, 0, ())
         self.revision = self.settled = first.revision
         self._floor = first.revision
         self._now = first
         self._versions: deque[Version] = deque([first])  # Of the floor, and of all since.
-        self._fact_bytes = 0  # Of the values of the facts that are kept.
 
     @classmethod
     def restored(
@@ -144,7 +145,7 @@ class History:
         for key, at, expires in leases:
             leased, _ = trees.put(leased, _lease(expires, key), b"", at)
         tree, size = trees.build(keys, values, revisions), sum(map(len, values))
-        return cls(retention=retention, begin=Version(revision, tree, leased, size, ()))
+        return cls(retention=retention, begin=Version(revision, tree, leased, size, 0, ()))
 
     @property
     def value_bytes(self) -> int:
@@ -188,7 +189,7 @@ class History:
         """
         assert writes, "a commit changes something"
         assert revision > self.revision
-        _, tree, leases, size, _ = self._now
+        _, tree, leases, size, told, _ = self._now
         facts: list[Fact] = []
         for key, value, expect, expires in writes:
             if value is None:
@@ -196,14 +197,19 @@ class History:
             else:
                 tree, found = trees.put(tree, key, value, revision)
                 size += len(value)
+                told += len(value)
             if expect is not None:
                 self._compare(key, expect, found)
-            prev, prev_revision = found or (None, 0)
-            size -= len(prev or b"")
-            facts.append(Fact(revision, key, value, prev, cause, prev_revision, at))
+            if found is None:
+                facts.append(Fact(revision, key, value, None, cause, 0, at))
+            else:
+                facts.append(Fact(revision, key, value, found[0], cause, found[1], at))
+                size -= len(found[0])
             if expires is not None:
                 leases, _ = trees.put(leases, _lease(expires, key), b"", revision)
-        self._add(Version(revision, tree, leases, size, tuple(facts)))
+        self._now = Version(revision, tree, leases, size, told, tuple(facts))
+        self.revision = revision
+        self._versions.append(self._now)
         self._forget(_FORGET_MAX)
         return self._now.facts
 
@@ -211,7 +217,7 @@ class History:
         """Undo what came after `revision`: it could not be made durable, and nobody was told."""
         assert self.settled <= revision <= self.revision
         while self._now.revision > revision:
-            self._fact_bytes -= _bytes_of(self._versions.pop().facts)
+            self._versions.pop()
             self._now = self._versions[-1]
         self.revision = revision
 
@@ -290,12 +296,7 @@ class History:
 
     def leases(self, revision: int | None = None) -> Iterator[tuple[str, int, float]]:
         """Yield (key, revision, expires) of every lease that holds, the earliest first."""
-        version = self._at(revision)
-        for lease, _, at in trees.items(version.leases):
-            expires, key = _leased(lease)
-            found = trees.get(version.tree, key)
-            if found is not None and found[1] == at:
-                yield key, at, expires
+        return leases_of(self._at(revision))
 
     def due(self, now: float, *, limit: int = 1000) -> Sequence[str]:
         """Return the keys whose lease has run out: somebody ought to delete them.
@@ -334,29 +335,23 @@ class History:
         if revision != expected:
             raise CompareFailed(key, expected=expected, found=revision)
 
-    def _add(self, version: Version) -> None:
-        self._now, self.revision = version, version.revision
-        self._versions.append(version)
-        self._fact_bytes += _bytes_of(version.facts)
-
     def _forget(self, most: int) -> None:
         """Forget the oldest revisions, as far as the limits and the floor ask for it."""
         versions, limits = self._versions, self.retention
-        while most and len(versions) > 1 and versions[1].revision <= self.settled:
+        revisions, age_s, size = limits.revisions, limits.age_s, limits.bytes
+        while most and len(versions) > 1:
             oldest = versions[1]  # The first tells how things were at the floor, not how it came.
             if not (
-                oldest.revision <= self._floor
-                or (limits.revisions is not None and len(versions) - 1 > limits.revisions)
-                or (limits.bytes is not None and self._fact_bytes > limits.bytes)
-                or (limits.age_s is not None and self._age(oldest) > limits.age_s)
+                (revisions is not None and len(versions) - 1 > revisions)
+                or oldest.revision <= self._floor
+                or (size is not None and self._now.told - versions[0].told > size)
+                or (age_s is not None and self._now.facts[0].at - oldest.facts[0].at > age_s)
             ):
                 return
+            if oldest.revision > self.settled:
+                return
             versions.popleft()
-            self._fact_bytes -= _bytes_of(oldest.facts)
             most -= 1
-
-    def _age(self, version: Version) -> float:
-        return self._now.facts[0].at - version.facts[0].at
 
     def _check(self, revision: int) -> None:
         if revision < self.floor:
@@ -399,6 +394,15 @@ class History:
         self._now = self._versions[-1] = now
 
 
+def leases_of(version: Version) -> Iterator[tuple[str, int, float]]:
+    """Yield (key, revision, expires) of every lease that holds, the earliest first."""
+    for lease, _, at in trees.items(version.leases):
+        expires, key = _leased(lease)
+        found = trees.get(version.tree, key)
+        if found is not None and found[1] == at:
+            yield key, at, expires
+
+
 def _lease(expires: float, key: str) -> str:
     """Return what sorts by the time, then by the key. Exact to the millisecond, later rather."""
     return f"{max(0, -int(-expires * 1000 // 1)):015d}{key}"
@@ -406,10 +410,6 @@ def _lease(expires: float, key: str) -> str:
 
 def _leased(lease: str) -> tuple[float, str]:
     return int(lease[:15]) / 1000, lease[15:]
-
-
-def _bytes_of(facts: Iterable[Fact]) -> int:
-    return sum([len(fact.value) for fact in facts if fact.value is not None])
 
 
 def _revision_of(version: Version) -> int:

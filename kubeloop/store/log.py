@@ -9,9 +9,8 @@ is synced faster than making a file longer.
 """
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -21,11 +20,10 @@ from kubeloop.store import tree as trees
 from kubeloop.store.disk import Disk, File
 from kubeloop.store.facts import Cause
 from kubeloop.store.frames import HEADER_SIZE, LOG, SNAPSHOT, frame, header
-from kubeloop.store.history import Version, Write
-from kubeloop.store.tree import Tree
+from kubeloop.store.history import Version, Write, leases_of
 
 SEGMENT_BYTES: Final = 16 * 2**20  # A segment that has grown to this is followed by a new one.
-AHEAD_BYTES: Final = 2**20  # So much a segment is lengthened at a time.
+AHEAD_BYTES: Final[int] = 2**20  # So much a segment is lengthened at a time.
 _PIECE_BYTES: Final = 2**19  # Of a snapshot, written and synced at a time.
 
 
@@ -58,23 +56,6 @@ def encode(group: Sequence[Transaction]) -> bytes:
             ]
         )
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """What a snapshot holds: every value as of a revision, and the leases of some.
-
-    leases: (revision, expires) by key; it holds for the value written at that revision.
-    """
-
-    revision: int
-    tree: Tree
-    leases: Mapping[str, tuple[int, float]]
-
-    @classmethod
-    def of(cls, version: Version, leases: Mapping[str, tuple[int, float]]) -> "Values":
-        """Return what there is at a version of a history."""
-        return cls(version.revision, version.tree, leases)
 
 
 class Log:
@@ -135,25 +116,25 @@ class Log:
         self._file.sync()
         self._size = self._ahead = size
 
-    def snapshot(self, values: Values) -> Iterator[int]:
-        """Write all values beside, put them in place at once, and delete what they replace.
+    def snapshot(self, version: Version) -> Iterator[int]:
+        """Write a version beside, put it in place at once, and delete what it replaces.
 
         A generator, so that groups can be appended between its steps. Yields the bytes written so
         far.
 
         Raises: OSError; then the log is as good as before.
         """
-        name = file_name("snapshot", values.revision)
+        name = file_name("snapshot", version.revision)
         beside = f"{self.directory}/{name}.new"
         try:
-            yield from write_snapshot(self.disk, beside, self.cluster_id, values)
+            yield from write_snapshot(self.disk, beside, self.cluster_id, version)
         except OSError:
             with suppress(OSError):
                 self.disk.remove(beside)  # Else it will be on the next opening.
             raise
         self.disk.rename(beside, f"{self.directory}/{name}")
         self.disk.sync_directory(self.directory)
-        for old in replaced(self.disk.names(self.directory), values.revision):
+        for old in replaced(self.disk.names(self.directory), version.revision):
             self.disk.remove(f"{self.directory}/{old}")
 
     def close(self) -> None:
@@ -197,12 +178,12 @@ class Log:
             raise self._broken from error
 
 
-def write_snapshot(disk: Disk, path: str, cluster_id: bytes, values: Values) -> Iterator[int]:
+def write_snapshot(disk: Disk, path: str, cluster_id: bytes, version: Version) -> Iterator[int]:
     """Write a snapshot into a new file, synced; yield the bytes written so far. Raises: OSError."""
     size = 0
     file = disk.open(path)
     try:
-        for piece in _pieces(cluster_id, values):
+        for piece in _pieces(cluster_id, version):
             file.write(piece, size)
             file.sync()
             size += len(piece)
@@ -238,17 +219,18 @@ def parse_name(name: str) -> tuple[str, int]:
     return "", 0
 
 
-def _pieces(cluster_id: bytes, values: Values) -> Iterator[bytes]:
+def _pieces(cluster_id: bytes, version: Version) -> Iterator[bytes]:
     """Yield the bytes of a snapshot."""
     yield header(SNAPSHOT, cluster_id)
+    leases = {key: (at, expires) for key, at, expires in leases_of(version)}
     part: list[tuple[str, bytes, int] | tuple[str, bytes, int, float]] = []
     size = 0
-    for item in trees.items(values.tree):
+    for item in trees.items(version.tree):
         key, value, revision = item
-        at, expires = values.leases.get(key, (0, 0.0))
+        at, expires = leases.get(key, (0, 0.0))
         part.append((*item, expires) if at == revision else item)
         size += len(value)
         if size >= _PIECE_BYTES:
             yield frame(msgpack.packb(part))
             part, size = [], 0
-    yield frame(msgpack.packb(part)) + frame(msgpack.packb(trees.count(values.tree)))
+    yield frame(msgpack.packb(part)) + frame(msgpack.packb(trees.count(version.tree)))

@@ -16,8 +16,8 @@ from typing import Final, Literal
 
 from kubeloop.store.disk import Disk
 from kubeloop.store.facts import Cause, Fact
-from kubeloop.store.history import History, Page, Retention, Stored, Write
-from kubeloop.store.log import SyncFailed, Transaction, Values, encode
+from kubeloop.store.history import History, Page, Retention, Stored, Version, Write
+from kubeloop.store.log import SyncFailed, Transaction, encode
 from kubeloop.store.recovery import Recovery, recover
 from kubeloop.store.watch import Hub
 from kubeloop.store.writer import Job, Threadsafe, Writer
@@ -209,10 +209,10 @@ class Store:
         self._busy = True
         data, revision = encode(group), group[-1].revision
         self._log_bytes += len(data)
-        job = Job(data, group[0].revision, self._sync_policy == "always", self._values())
+        job = Job(data, group[0].revision, self._sync_policy == "always", self._version())
         self._writer.write(job, lambda error: self._written(revision, waiting, error))
 
-    def _values(self) -> Values | None:
+    def _version(self) -> Version | None:
         """Return what the next snapshot shall hold, None if it is not time for one.
 
         It is as things were at the floor: what the log has after that is the history.
@@ -223,8 +223,7 @@ class Store:
         if floor == self._snapshot:
             return None
         self._log_bytes, self._snapshot = 0, floor
-        leases = {key: (at, expires) for key, at, expires in self.history.leases(floor)}
-        return Values.of(self.history.version(floor), leases)
+        return self.history.version(floor)
 
     def _written(self, revision: int, waiting: Sequence[Done], error: OSError | None) -> None:
         """Hear how the write of a group ended."""

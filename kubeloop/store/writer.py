@@ -14,14 +14,15 @@ from typing import Any, Final
 import pykka
 
 from kubeloop.store.disk import Lock
-from kubeloop.store.log import Log, Values
+from kubeloop.store.history import Version
+from kubeloop.store.log import Log
 
 Threadsafe = Callable[[Callable[[], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A group to be written, and perhaps values for a snapshot.
+    """A group to be written, and perhaps a version for a snapshot.
 
     data:  its frame; b"" only syncs what was written before.
     first: its first revision.
@@ -30,7 +31,7 @@ class Job:
     data: bytes
     first: int
     sync: bool
-    snapshot: Values | None = None
+    snapshot: Version | None = None
 
 
 class Writer:

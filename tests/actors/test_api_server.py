@@ -72,7 +72,8 @@ class Stage:
     """A supervisor with an API server, a watcher and a namespace."""
 
     def __init__(self) -> None:
-        world = LoopWorld(asyncio.get_running_loop(), seed=1)
+        loop = asyncio.get_running_loop()
+        world = LoopWorld(loop, seed=1, wall=loop.time)
         self.supervisor, self.store, self.seen = Supervisor(world), Store.memory(), Seen()
         subscriptions = Subscriptions({})
         self.supervisor.start(
@@ -123,6 +124,44 @@ def test_a_told_request_is_answered_to_its_sender(simulate: Any) -> None:
         await stage.seen.until({"a"})
         assert [(o.tag, o.code) for o in stage.seen.outcomes] == [("t1", 201)]
         assert stage.seen.outcomes[0].revision == stage.seen.view.revision
+        stage.supervisor.stop_all()
+
+    simulate(scenario)
+
+
+def test_events_end_an_hour_after_their_last_change_without_anybody_asking(simulate: Any) -> None:
+    async def scenario() -> None:
+        stage, clock = await Stage().start(), asyncio.get_running_loop()
+        heard: list[float] = []
+        for name in ("first", "second"):
+            event = {
+                "apiVersion": "v1", "kind": "Event", "metadata": {"name": name},
+                "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"},
+            }  # fmt: skip
+            await stage.ask(Request("create", "events", "default", body=msgpack.packb(event)))
+        cursor = stage.store.hub.open(
+            resources=["events"],
+            revision=stage.store.durable,
+            wake=lambda: heard.append(clock.time()),
+        )
+        await asyncio.sleep(1800)
+        change = msgpack.packb({"message": "again"})
+        patch = Request(
+            "patch", "events", "default", "second", body=change, options={"patchType": "merge"}
+        )
+        await stage.ask(patch)
+        cursor.take()
+        begun = heard.pop()
+        await asyncio.sleep(1790)
+        assert not heard
+        await asyncio.sleep(20)
+        (gone,) = cursor.take()
+        assert (gone.key, gone.value) == ("/registry/events/default/first", None)
+        assert gone.cause.actor == API_SERVER
+        stage.supervisor.crash(API_SERVER, RuntimeError("crashed by the test"))
+        await asyncio.sleep(3600)
+        assert [fact.key for fact in cursor.take()] == ["/registry/events/default/second"]
+        assert 0 <= heard[-1] - begun - 3600 < 2
         stage.supervisor.stop_all()
 
     simulate(scenario)

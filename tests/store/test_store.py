@@ -13,7 +13,7 @@ from kubeloop.store import store as store_module
 from kubeloop.store.disk import RealDisk
 from kubeloop.store.facts import NO_CAUSE, key_of
 from kubeloop.store.history import History, Retention, Write
-from kubeloop.store.log import Log, Values
+from kubeloop.store.log import Log
 from kubeloop.store.recovery import recover
 from kubeloop.store.store import Store, StoreFailed, StoreFull
 
@@ -171,7 +171,7 @@ def test_a_snapshot_that_does_not_fit_costs_nothing() -> None:
     history = History.restored(1, [(key_of("pods", "a", "x"), bytes(5000), 1)])
     disk.room = 200
     with pytest.raises(OSError, match="No space"):
-        list(log.snapshot(Values.of(history.version(), {})))
+        list(log.snapshot(history.version()))
     assert [n for n in disk.names(DIRECTORY) if n.startswith("snapshot")] == []
 
 

@@ -10,7 +10,6 @@ from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
 from kubeloop.api.resources import RESOURCES
-from kubeloop.api.times import parse
 from kubeloop.store.store import Store
 
 
@@ -40,17 +39,6 @@ class Core:
         except ApiError as error:
             revision = self.state.store.revision
             return Outcome(request.tag, error.code, revision, msgpack.packb(error.status()))
-
-    def expire_events(self) -> None:
-        """Delete the events older than their time to live."""
-        oldest = self.state.wall() - self.state.settings.event_ttl_s
-        resource = RESOURCES["events"]
-        for event in self.state.all("events"):
-            metadata = event["metadata"]
-            told = event.get("lastTimestamp") or metadata["creationTimestamp"]
-            if parse(told) < oldest:
-                request = Request("delete", "events", metadata["namespace"], metadata["name"])
-                self.state.remove(resource, event, request)
 
     def _dispatch(self, request: Request) -> Outcome:
         resource = RESOURCES.get(request.resource)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.actors.messages import API_SERVER
 from kubeloop.api.calls import Request
 from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
@@ -19,6 +20,7 @@ from kubeloop.store.store import Store, StoreFailed, StoreFull
 
 _NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's rand.String: no words.
 _SUFFIX_LENGTH: Final = 5
+_EXPIRY: Final = Cause(API_SERVER, "", 0, "system:apiserver")
 _GENERATED_BASE_MAX: Final = 63 - _SUFFIX_LENGTH
 
 Object = dict[str, Any]
@@ -77,7 +79,9 @@ class State:
             return
         expect = 0 if create or before is None else before.revision
         metadata["resourceVersion"] = str(self.store.revision + 1)
-        self._commit([Write(key, msgpack.packb(obj), expect)], resource, metadata["name"], request)
+        expires = self.wall() + self.settings.event_ttl_s if resource.id == "events" else None
+        write = Write(key, msgpack.packb(obj), expect, expires)
+        self._commit([write], resource, metadata["name"], request)
 
     def remove(self, resource: Resource, obj: Object, request: Request) -> None:
         """Delete `obj` for good; with dryRun only pretend."""
@@ -86,6 +90,12 @@ class State:
         metadata = obj["metadata"]
         key = key_of(resource.id, metadata.get("namespace", ""), metadata["name"])
         self._commit([Write(key, None)], resource, metadata["name"], request)
+
+    def expire(self) -> None:
+        """Delete what has a lease that has run out. Raises: StoreFailed."""
+        now = self.wall()
+        for key in self.store.due(now):
+            self.store.commit([Write(key, None)], _EXPIRY, at=now)
 
     def now(self) -> str:
         """Return the time as metav1.Time."""

@@ -248,10 +248,10 @@ def test_events_are_forgotten_after_an_hour(server: Server) -> None:
     }  # fmt: skip
     server.create(event)
     server.now += 3599
-    server.core.expire_events()
+    server.core.state.expire()
     server.ok("get", "events", "e")
     server.now += 2
-    server.core.expire_events()
+    server.core.state.expire()
     assert server.refused("get", "events", "e")["code"] == 404
 
 
