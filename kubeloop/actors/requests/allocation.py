@@ -7,10 +7,15 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 
+from kubeloop.actors.requests.claims import addresses, node_ports, owner_of
 from kubeloop.actors.requests.state import Object, Settings
 from kubeloop.api.errors import Cause, InternalError
 
 _PORT_TYPES: Final = ("NodePort", "LoadBalancer")
+_FIELDS_OF_TYPES: Final = (
+    (_PORT_TYPES, ("externalTrafficPolicy", "healthCheckNodePort")),
+    (("LoadBalancer",), ("allocateLoadBalancerNodePorts", "loadBalancerClass")),
+)
 
 
 class Allocations:
@@ -25,14 +30,14 @@ class Allocations:
     def fold(self, before: Object | None, after: Object | None) -> None:
         """Follow one Service from `before` to `after`."""
         if before is not None:
-            for address in _addresses(before):
+            for address in addresses(before):
                 self.addresses.pop(address, None)
-            for port in _node_ports(before):
+            for port in node_ports(before):
                 self.ports.pop(port, None)
         if after is not None:
-            owner = _owner(after)
-            self.addresses.update(dict.fromkeys(_addresses(after), owner))
-            self.ports.update(dict.fromkeys(_node_ports(after), owner))
+            owner = owner_of(after)
+            self.addresses.update(dict.fromkeys(addresses(after), owner))
+            self.ports.update(dict.fromkeys(node_ports(after), owner))
 
     def assign(self, service: Object, bits: Callable[[int], int]) -> list[Cause]:
         """Give `service` the addresses and ports it lacks; return what it cannot have.
@@ -50,7 +55,7 @@ class Allocations:
             spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
             return []
         if asked:
-            problem = self._why_not(asked, _owner(service))
+            problem = self._why_not(asked, owner_of(service))
             if problem:
                 message = f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: {problem}'
                 return [Cause("FieldValueInvalid", message, "spec.clusterIPs")]
@@ -102,7 +107,7 @@ class Allocations:
             number = port.get("nodePort")
             if not number:
                 continue
-            problem = self._port_problem(port, _owner(service))
+            problem = self._port_problem(port, owner_of(service))
             if problem:
                 message = f"Invalid value: {number}: {problem}"
                 causes.append(Cause("FieldValueInvalid", message, f"spec.ports[{index}].nodePort"))
@@ -150,6 +155,7 @@ def carry_over(old: Object, new: Object) -> None:
     if was.get("type") != "ExternalName" and not spec.get("clusterIP"):
         spec["clusterIP"] = was.get("clusterIP")
         spec["clusterIPs"] = was.get("clusterIPs")
+    _drop_what_has_no_use(was, spec)
     if spec.get("type") not in _PORT_TYPES:
         _drop_ports(was, spec)
         return
@@ -166,6 +172,18 @@ def _served(port: dict[str, Any]) -> tuple[str, Any]:
     return port.get("protocol") or "TCP", port.get("port")
 
 
+def _drop_what_has_no_use(was: dict[str, Any], spec: dict[str, Any]) -> None:
+    """Drop the fields a Service's new type has no use for, unless they were changed with it.
+
+    Source: `dropTypeDependentFields` of Kubernetes' service strategy.
+    """
+    for types, fields in _FIELDS_OF_TYPES:
+        if was.get("type") in types and spec.get("type") not in types:
+            for field in fields:
+                if spec.get(field) == was.get(field):
+                    spec.pop(field, None)
+
+
 def _drop_ports(was: dict[str, Any], spec: dict[str, Any]) -> None:
     """Take back the node ports of a Service that has just become a ClusterIP one."""
     if was.get("type") in _PORT_TYPES:
@@ -173,16 +191,3 @@ def _drop_ports(was: dict[str, Any], spec: dict[str, Any]) -> None:
         for port in spec.get("ports", []):
             if port.get("nodePort") in numbers:
                 port.pop("nodePort", None)
-
-
-def _owner(service: Object) -> str:
-    return f"{service['metadata'].get('namespace', '')}/{service['metadata']['name']}"
-
-
-def _addresses(service: Object) -> list[str]:
-    return [a for a in service.get("spec", {}).get("clusterIPs") or () if a != "None"]
-
-
-def _node_ports(service: Object) -> list[tuple[str, int]]:
-    ports = service.get("spec", {}).get("ports") or ()
-    return [(p.get("protocol", "TCP"), p["nodePort"]) for p in ports if p.get("nodePort")]

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.messages import API_SERVER
+from kubeloop.actors.requests.claims import claims
 from kubeloop.api.calls import Request
 from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
@@ -80,8 +81,14 @@ class State:
         expect = 0 if create or before is None else before.revision
         metadata["resourceVersion"] = str(self.store.revision + 1)
         expires = self.wall() + self.settings.event_ttl_s if resource.id == "events" else None
-        write = Write(key, msgpack.packb(obj), expect, expires)
-        self._commit([write], resource, metadata["name"], request)
+        writes = [Write(key, msgpack.packb(obj), expect, expires)]
+        checks: dict[str, int] = {}
+        if resource.id == "services":
+            old = None if before is None else msgpack.unpackb(before.value)
+            writes += claims(old, obj, self.store.revision + 1)
+        if create and resource.namespaced:
+            checks = self._namespace_is_as_it_was(metadata["namespace"])
+        self._commit(writes, checks, resource, metadata["name"], request)
 
     def remove(self, resource: Resource, obj: Object, request: Request) -> None:
         """Delete `obj` for good; with dryRun only pretend."""
@@ -89,7 +96,10 @@ class State:
             return
         metadata = obj["metadata"]
         key = key_of(resource.id, metadata.get("namespace", ""), metadata["name"])
-        self._commit([Write(key, None)], resource, metadata["name"], request)
+        writes = [Write(key, None)]
+        if resource.id == "services":
+            writes += claims(obj, None, self.store.revision + 1)
+        self._commit(writes, {}, resource, metadata["name"], request)
 
     def expire(self) -> None:
         """Delete what has a lease that has run out. Raises: StoreFailed."""
@@ -115,14 +125,29 @@ class State:
             suffix += _NAME_ALPHABET[digit]
         return base[:_GENERATED_BASE_MAX] + suffix
 
-    def _commit(self, writes: list[Write], resource: Resource, name: str, request: Request) -> None:
+    def _namespace_is_as_it_was(self, name: str) -> dict[str, int]:
+        """Return the check that nobody begins to delete a namespace while it gets an object."""
+        key = key_of("namespaces", "", name)
+        found = self.store.get(key)
+        return {} if found is None else {key: found.revision}
+
+    def _commit(
+        self,
+        writes: list[Write],
+        checks: dict[str, int],
+        resource: Resource,
+        name: str,
+        request: Request,
+    ) -> None:
         cause = Cause(request.sender, request.tag, request.seen, request.user)
         try:
-            self.store.commit(writes, cause, at=self.wall())
+            self.store.commit(writes, cause, at=self.wall(), checks=checks)
         except (StoreFailed, StoreFull) as error:
             raise ServiceUnavailable(f"the store takes no writes: {error}") from error
-        except CompareFailed:
-            raise Conflict.modified(resource.id, name) from None
+        except CompareFailed as error:
+            if error.key == writes[0].key:
+                raise Conflict.modified(resource.id, name) from None
+            raise ServiceUnavailable(f"something changed meanwhile, try again: {error}") from None
 
 
 def is_dry_run(request: Request) -> bool:
