@@ -4,15 +4,18 @@ So that a kubeconfig stays valid, a cluster with a data directory keeps them the
 """
 
 import secrets
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from kubeloop.actors.world import World
-from kubeloop.net.certificates import make_certificates, write_private
+from kubeloop.net.certificates import (
+    Certificates,
+    make_certificates,
+    server_context,
+    write_private,
+)
 from kubeloop.net.kubeconfig import kubeconfig
-from kubeloop.net.rest.backend import Backend, TlsFiles
+from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.server import RestServer
 
 HOST: Final = "127.0.0.1"
@@ -34,7 +37,6 @@ class Endpoint:
     ) -> None:
         self.name, self._world, self._tls = name, world, tls
         self._backend, self._wanted_port = backend, port
-        self._kept = directory is not None
         self._directory = directory
         self._server: RestServer | None = None
         self.token = ""
@@ -43,7 +45,9 @@ class Endpoint:
     async def start(self) -> None:
         """Listen. Raises: OSError if the port is taken, or the directory cannot be written."""
         self.token = self._find_token()
-        tls = self._find_certificates() if self._tls else None
+        certificates = self._find_certificates() if self._tls else None
+        tls = None if certificates is None else server_context(certificates)
+        self._authority = None if certificates is None else certificates.authority
         for port in self._ports():
             self._server = RestServer(
                 self._backend,
@@ -61,15 +65,13 @@ class Endpoint:
                     raise
             else:
                 break
-        if self._kept and self._directory is not None:
+        if self._directory is not None:
             (self._directory / "port").write_text(f"{self.port}\n")
 
     async def stop(self) -> None:
-        """Cut every connection; forget what was for this run only."""
+        """Cut every connection."""
         if self._server is not None:
             await self._server.stop()
-        if not self._kept and self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -103,18 +105,14 @@ class Endpoint:
             write_private(path, secrets.token_urlsafe(_TOKEN_BYTES).encode())
         return path.read_text()
 
-    def _find_certificates(self) -> TlsFiles:
+    def _find_certificates(self) -> Certificates:
+        """Return those of the last run, or new ones; kept only if there is a directory."""
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="kubeloop-tls-"))
-        files = TlsFiles(
-            certificate=self._directory / "server.crt",
-            key=self._directory / "server.key",
-            authority=self._directory / "ca.crt",
-        )
-        if not files.authority.exists():
+            return make_certificates([], [HOST], now=self._world.wall())
+        paths = [self._directory / name for name in ("ca.crt", "server.crt", "server.key")]
+        if not paths[0].exists():
             made = make_certificates([], [HOST], now=self._world.wall())
-            write_private(files.key, made.key)
-            files.certificate.write_bytes(made.certificate)
-            files.authority.write_bytes(made.authority)
-        self._authority = files.authority.read_bytes()
-        return files
+            write_private(paths[2], made.key)
+            paths[1].write_bytes(made.certificate)
+            paths[0].write_bytes(made.authority)
+        return Certificates(*(path.read_bytes() for path in paths))

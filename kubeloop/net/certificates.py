@@ -6,6 +6,8 @@ imported when the first certificate is made.
 
 import ipaddress
 import os
+import ssl
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,6 +62,20 @@ def make_certificates(
         certificate=certificate.public_bytes(Encoding.PEM),
         key=_pem(key),
     )
+
+
+def server_context(certificates: Certificates) -> ssl.SSLContext:
+    """Return what a server speaks TLS with.
+
+    Python reads a key from a file only: it is there for as long as that takes.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile(prefix="kubeloop-") as file:  # Nobody else may read it.
+        file.write(certificates.key + certificates.certificate)
+        file.flush()
+        context.load_cert_chain(file.name)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def write_private(path: Path, content: bytes) -> None:

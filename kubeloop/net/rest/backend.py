@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from kubeloop.api.calls import Outcome, Request
@@ -28,15 +27,6 @@ class Backend(Protocol):
         follow: go on with what is written until the container ends.
         Raises: ApiError, before the first line, if there is no such log.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Where the server's certificate and key are, in PEM; and the authority that signed it."""
-
-    certificate: Path
-    key: Path
-    authority: Path
 
 
 @dataclass(frozen=True, slots=True)

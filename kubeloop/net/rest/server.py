@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from kubeloop.api.errors import ApiError, InternalError, MethodNotAllowed, TooLarge
 from kubeloop.net.rest import paths
 from kubeloop.net.rest.auth import OPEN, Authenticator
-from kubeloop.net.rest.backend import Backend, TlsFiles, Version
+from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
 from kubeloop.net.rest.documents import Document, Documents
 from kubeloop.net.rest.handlers import Call, Handlers, Reply, Stream
@@ -52,7 +52,7 @@ class RestServer:
         host: str = "127.0.0.1",
         port: int = 0,
         token: str,
-        tls: TlsFiles | None = None,
+        tls: ssl.SSLContext | None = None,
         version: Version | None = None,
         wall: Callable[[], float],
     ) -> None:
@@ -83,7 +83,7 @@ class RestServer:
         await runner.setup()
         try:
             site = web.TCPSite(
-                runner, self.host, self.port, ssl_context=self._ssl(), reuse_address=True
+                runner, self.host, self.port, ssl_context=self.tls, reuse_address=True
             )
             await site.start()
         except BaseException:
@@ -104,14 +104,6 @@ class RestServer:
     def _address(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
-
-    def _ssl(self) -> ssl.SSLContext | None:
-        if self.tls is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.tls.certificate, self.tls.key)
-        context.set_alpn_protocols(["http/1.1"])
-        return context
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong becomes a Status."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,9 +17,8 @@ from fake_cluster import TOKEN, FakeCluster
 
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import Expired, TooManyRequests
-from kubeloop.net.certificates import make_certificates, write_private
+from kubeloop.net.certificates import make_certificates, server_context
 from kubeloop.net.rest import protobuf, streams
-from kubeloop.net.rest.backend import TlsFiles
 from kubeloop.net.rest.server import RestServer
 
 Http = aiohttp.ClientSession
@@ -504,14 +504,12 @@ async def test_logs(http: Http, backend: FakeCluster) -> None:
 # TLS.
 
 
-async def test_tls(backend: FakeCluster, tmp_path: Path) -> None:
+async def test_tls(backend: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_certificates([], ["127.0.0.1"], now=time.time())
-    files = TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt")
-    write_private(files.certificate, made.certificate)
-    write_private(files.key, made.key)
-    write_private(files.authority, made.authority)
-    assert files.key.stat().st_mode & 0o77 == 0
-    server = RestServer(backend, token=TOKEN, tls=files, wall=time.time)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tls = server_context(made)
+    assert list(tmp_path.iterdir()) == [], "the key is left nowhere"
+    server = RestServer(backend, token=TOKEN, tls=tls, wall=time.time)
     await server.start()
     try:
         context = ssl.create_default_context(cadata=made.authority.decode())
