@@ -1,17 +1,17 @@
 """The bytes of log and snapshot files: a header, then frames. Pure; see docs/store-format.md.
 
     header  "KUBELOOP" | version u32 | kind u32 | cluster id 16 bytes | CRC-32C u32 of all before
-    frame   mark | length u32 | CRC-32C u32 of the payload | CRC-32C u32 of all before
+    frame   mark | length u32 | CRC-32C u32 of the payload | synced u32 | CRC-32C u32 of all before
             payload | end mark
 
 All numbers are little-endian; a payload is one msgpack value. The head of a frame has a checksum of
 its own, so that a damaged length is seen as damage, and not taken for a frame that was cut short.
 Zeros after the last frame are room for more: a file is lengthened ahead of its use.
 
-Only the last write of a log can be unfinished, for each is synced before the next. So a frame that
-is not whole is *torn*, if nothing comes after it and a part of it is missing: the file ends, or a
-sector is zeros, or the end mark and all that follows. Anything else is *corrupt*; so is what one
-flipped bit explains.
+Only what was not synced can be unfinished; every frame tells up to where the file was, when it was
+written. So a frame that is not whole is *torn*, if no later one says that it was synced, and a part
+of it is missing: the file ends, or a sector is zeros, or the end mark and all that follows.
+Anything else is *corrupt*; so is what one flipped bit explains.
 """
 
 import struct
@@ -28,10 +28,10 @@ LOG, SNAPSHOT = 1, 2
 HEADER_SIZE: Final = 36
 MARK: Final = b"\xf5klf"  # Where frames begin; no valid UTF-8, so rare in values.
 END: Final = b"\xf5end"  # Where frames end: zeros instead tell that the write was cut short.
-HEAD_SIZE: Final = 16
+HEAD_SIZE: Final = 20
 SECTOR: Final = 512  # What a disk writes whole, or not at all.
 _HEADER: Final = struct.Struct("<8sII16s")
-_HEAD: Final = struct.Struct("<4sII")
+_HEAD: Final = struct.Struct("<4sIII")
 _SUM: Final = struct.Struct("<I")
 _POLYNOMIAL: Final = 0x82F63B78  # Of CRC-32C, reflected.
 
@@ -83,9 +83,9 @@ def read_header(data: bytes, kind: int) -> bytes:
     return identity
 
 
-def frame(payload: bytes) -> bytes:
-    """Return a frame around a payload."""
-    head = _HEAD.pack(MARK, len(payload), checksum(payload))
+def frame(payload: bytes, synced: int = 0) -> bytes:
+    """Return a frame around a payload. synced: up to where the file it goes to is synced."""
+    head = _HEAD.pack(MARK, len(payload), checksum(payload), synced)
     return b"".join((head, _SUM.pack(checksum(head)), payload, END))
 
 
@@ -116,10 +116,10 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
     if not _is_head(head):
         cut = start < len(data) and _is_zeros(data, start)
         torn = cut or _has_hole(data, offset, start)
-        if torn and not _more(data, offset + 1) and not _is_head_but_one_bit(head):
+        if torn and not _was_synced(data, offset) and not _is_head_but_one_bit(head):
             return Flaw(offset, "torn", "the head of the last write is missing")
         return Flaw(offset, "corrupt", "the head of a frame is not what was written")
-    _, length, expected = _HEAD.unpack_from(head)
+    _, length, expected, _ = _HEAD.unpack_from(head)
     stop, end = start + length, start + length + len(END)
     if end > len(data):
         return Flaw(offset, "torn", "the file ends in a frame")
@@ -128,19 +128,22 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
     if found == expected and mark == END:
         return Frame(offset, end, payload)
     # A whole payload without its end was cut short there; the hole in another may be anywhere.
-    torn = _is_cut(mark) and _is_zeros(data, end)
+    torn = _is_cut(data, stop, mark)
     if found != expected:
         torn = torn or _has_hole(data, offset, end)
         torn = torn and not is_one_bit(found ^ expected, length)
-    if torn and not _more(data, end):
+    if torn and not _was_synced(data, offset, end):
         return Flaw(offset, "torn", "a part of the last write is missing")
     what = "checksum" if found != expected else "end"
     return Flaw(offset, "corrupt", f"the {what} of a frame is wrong")
 
 
-def _is_cut(mark: bytes) -> bool:
-    """Tell whether an end mark was not written, or not to its end."""
-    return mark != END and END.startswith(mark.rstrip(b"\0"))
+def _is_cut(data: bytes, start: int, mark: bytes) -> bool:
+    """Tell whether an end mark, and the rest of its sector, were not written, or not to the end."""
+    written = mark.rstrip(b"\0")
+    cut = start + len(written)
+    sector_end = (cut // SECTOR + 1) * SECTOR
+    return mark != END and END.startswith(written) and not any(data[cut:sector_end])
 
 
 def _is_head(head: bytes) -> bool:
@@ -189,12 +192,14 @@ def _earlier(state: int, count: int) -> int:
     return state
 
 
-def _more(data: bytes, offset: int) -> bool:
-    """Tell whether another frame begins at `offset` or later."""
-    while (offset := data.find(MARK, offset)) >= 0:
-        if _is_head(data[offset : offset + HEAD_SIZE].ljust(HEAD_SIZE, b"\0")):
+def _was_synced(data: bytes, offset: int, end: int = 0) -> bool:
+    """Tell whether a frame after `end`, or `offset`, says that what is at `offset` was synced."""
+    place = max(offset + 1, end)
+    while (place := data.find(MARK, place)) >= 0:
+        head = data[place : place + HEAD_SIZE].ljust(HEAD_SIZE, b"\0")
+        if _is_head(head) and _HEAD.unpack_from(head)[3] > offset:
             return True
-        offset += 1
+        place += 1
     return False
 
 

@@ -41,21 +41,19 @@ class Transaction(NamedTuple):
 
 
 def encode(group: Sequence[Transaction]) -> bytes:
-    """Return the frame of a commit group."""
-    return frame(
-        msgpack.packb(
-            [
-                (
-                    revision,
-                    [(w.key, w.value) if w.expires is None else (w.key, w.value, w.expires)
-                     for w in writes],
-                    cause,
-                    at,
-                )
-                for revision, writes, cause, at in group
-            ]
-        )
-    )  # fmt: skip
+    """Return a commit group in msgpack: the payload of a frame."""
+    payload: bytes = msgpack.packb(
+        [
+            (
+                revision,
+                [w[:2] if w.expires is None else (w.key, w.value, w.expires) for w in writes],
+                cause,
+                at,
+            )
+            for revision, writes, cause, at in group
+        ]
+    )
+    return payload
 
 
 class Log:
@@ -65,12 +63,14 @@ class Log:
         self.disk, self.directory, self.cluster_id = disk, directory, cluster_id
         self._file: File | None = None
         self._size = 0
+        self._synced = 0  # Up to here the segment is synced.
         self._ahead = 0  # Up to here the segment holds zeros at least.
         self._broken: SyncFailed | None = None
 
-    def append(self, data: bytes, first_revision: int, *, sync: bool = True) -> None:
+    def append(self, payload: bytes, first_revision: int, *, sync: bool = True) -> None:
         """Write a frame and sync it. Raises: OSError, after which the log is as before; SyncFailed.
 
+        payload:        a commit group, as `encode` gives it.
         first_revision: of the group, which names the segment if one has to be begun.
         """
         if self._broken is not None:
@@ -78,6 +78,7 @@ class Log:
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._rotate(first_revision)
         assert self._file is not None
+        data = frame(payload, self._synced)
         try:
             self._file.write(data, self._size)
         except OSError as error:
@@ -86,11 +87,14 @@ class Log:
         if sync:
             self._sync(self._file)
         self._size += len(data)
+        if sync:
+            self._synced = self._size
 
     def sync(self) -> None:
         """Sync what was appended without. Raises: SyncFailed."""
-        if self._file is not None:
+        if self._file is not None and self._synced < self._size:
             self._sync(self._file)
+            self._synced = self._size
 
     def prepare(self) -> None:
         """Lengthen the segment, if it will be needed soon. If that fails, appending will tell."""
@@ -105,16 +109,17 @@ class Log:
             with suppress(SyncFailed):
                 self._cut(self._file, error)
             return
+        self._ahead = start + AHEAD_BYTES
         with suppress(SyncFailed):
             self._sync(self._file)
-        self._ahead = start + AHEAD_BYTES
+            self._synced = self._size
 
     def resume(self, name: str, size: int) -> None:
         """Go on with an existing segment whose good part has this size. Raises: OSError."""
         self._file = self.disk.open(f"{self.directory}/{name}")
         self._file.truncate(size)
         self._file.sync()
-        self._size = self._ahead = size
+        self._size = self._synced = self._ahead = size
 
     def snapshot(self, version: Version) -> Iterator[int]:
         """Write a version beside, put it in place at once, and delete what it replaces.
@@ -148,6 +153,7 @@ class Log:
 
     def _rotate(self, first_revision: int) -> None:
         """Begin a new segment. Raises: OSError, after which the log is as before; SyncFailed."""
+        self.sync()  # Only the newest segment may have an end that is not.
         path = f"{self.directory}/{file_name('log', first_revision)}"
         file = self.disk.open(path)
         try:
@@ -159,7 +165,8 @@ class Log:
             file.close()
             raise
         self.close()
-        self._file, self._size, self._ahead = file, HEADER_SIZE, HEADER_SIZE
+        self._file = file
+        self._size = self._synced = self._ahead = HEADER_SIZE
 
     def _cut(self, file: File, why: OSError) -> None:
         """Take back what was written of a group that does not fit. Raises: SyncFailed."""

@@ -1,4 +1,4 @@
-"""When what is acknowledged is synced: always, by interval, never; and segments made longer ahead."""
+"""When what is acknowledged is synced: always, by interval, never; segments made longer ahead."""
 
 import errno
 import queue
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kubeloop.sim.disk import MemoryDisk
 from kubeloop.store import log as log_module
 from kubeloop.store.disk import RealDisk
 from kubeloop.store.facts import NO_CAUSE, key_of
-from kubeloop.store.frames import HEADER_SIZE
+from kubeloop.store.frames import END, HEAD_SIZE, HEADER_SIZE
 from kubeloop.store.history import Write
 from kubeloop.store.log import Log
 from kubeloop.store.store import SYNC_INTERVAL_S, Store, StoreFailed, Sync
@@ -108,6 +110,29 @@ def test_an_interval_needs_a_clock() -> None:
         )  # fmt: skip
 
 
+@given(st.integers(0, 2**32), st.sampled_from(["interval", "never"]))
+def test_a_loss_of_power_costs_an_end_and_nothing_else(seed: int, sync: Sync) -> None:
+    chance, bench = random.Random(seed), Bench(sync)
+    values = [b"", b"x"]
+    for _ in range(chance.randrange(30)):
+        values.append(chance.randbytes(chance.choice((5, 300, 2000))))
+        bench.store.commit([Write(KEY, values[-1])], NO_CAUSE)
+        bench.store.flush(lambda _: None)
+        if bench.alarms and chance.random() < 0.1:
+            bench.alarms.pop()[1]()
+    safe = bench.store.revision if not bench.alarms and sync == "interval" else 0
+    disk = bench.disk.crash(chance)
+    again = Store.open(disk, DIRECTORY, threadsafe=None, fresh_id=bytes(16))
+    assert safe <= again.revision <= bench.store.revision
+    found = again.get(KEY)
+    assert (b"" if found is None else found.value) == values[again.revision]
+
+
+def group(size: int) -> bytes:
+    """Return what makes a frame of this size."""
+    return b"f" * (size - HEAD_SIZE - len(END))
+
+
 # Lengthening ahead.
 
 
@@ -118,23 +143,23 @@ def test_a_segment_is_lengthened_before_it_is_needed(monkeypatch: pytest.MonkeyP
     log = Log(disk, DIRECTORY, bytes(16))
     log.prepare()
     assert disk.files == {}, "there is no segment yet"
-    log.append(b"f" * 100, 1)
+    log.append(group(100), 1)
     (path,) = disk.files
     log.prepare()
     assert len(disk.files[path]) == HEADER_SIZE + 100 + 1000
     log.prepare()
-    log.append(b"f" * 400, 2)
+    log.append(group(400), 2)
     log.prepare()
     assert len(disk.files[path]) == HEADER_SIZE + 100 + 1000, "there is half of it left"
-    log.append(b"f" * 200, 3)
+    log.append(group(200), 3)
     log.prepare()
     assert len(disk.files[path]) == HEADER_SIZE + 100 + 2000
     assert bytes(disk.files[path]).rstrip(b"\0") == bytes(disk.files[path])[: HEADER_SIZE + 700]
-    log.append(b"f" * 4000, 4)
+    log.append(group(4000), 4)
     log.prepare()
     assert len(disk.files[path]) == HEADER_SIZE + 4700, "a full one is not"
     log.close()
-    log.append(b"f" * 10, 5)
+    log.append(group(10), 5)
     assert len(disk.files) == 2
 
 
@@ -142,7 +167,7 @@ def test_without_zeros_at_the_end_once_it_is_closed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(log_module, "AHEAD_BYTES", 1000)
     disk = MemoryDisk()
     log = Log(disk, DIRECTORY, bytes(16))
-    log.append(b"f" * 100, 1)
+    log.append(group(100), 1)
     log.prepare()
     log.close()
     assert [len(data) for data in disk.files.values()] == [HEADER_SIZE + 100]
@@ -152,16 +177,16 @@ def test_without_zeros_at_the_end_once_it_is_closed(monkeypatch: pytest.MonkeyPa
 def test_no_room_ahead_is_no_trouble_but_a_failed_sync_is(code: int, works: bool) -> None:
     disk = MemoryDisk()
     log = Log(disk, DIRECTORY, bytes(16))
-    log.append(b"f" * 100, 1)
+    log.append(group(100), 1)
     (path,) = disk.files
     disk.fail(1 if works else 2, code)  # The write, or the sync after it.
     log.prepare()
     if works:
         assert len(disk.files[path]) == HEADER_SIZE + 100
-        log.append(b"f" * 100, 2)
+        log.append(group(100), 2)
     else:
         with pytest.raises(OSError, match="Input/output error"):
-            log.append(b"f" * 100, 2)
+            log.append(group(100), 2)
 
 
 def test_the_thread_does_it_when_nobody_waits(tmp_path: Path) -> None:
