@@ -5,20 +5,22 @@ Here a request is two HTTP/2 frames whose headers never change (RFC 9113; HPACK 
 RFC 7541), around a protobuf message that is joined from bytes; of an answer only the lengths are
 read, and its trailers not at all: an answer without a message was a refusal.
 
-A connection makes one call at a time, less than its 64 KiB window at once, so it never has to wait
-for room; what it receives it acknowledges in large pieces.
+What is under way on a connection must be less than its window (`ROOM`), so it never waits for room;
+what it receives it acknowledges in large pieces.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _HEADER_SIZE: Final = 9
+_PREFIX_SIZE: Final = 5  # Of a gRPC message.
 _FRAME_MAX: Final = 16_384
 _WINDOW_MAX: Final = 2**31 - 1
+ROOM: Final = 48 * 1024  # etcd lets 64 KiB come, and tells of new room 16 KiB late.
 _ACKNOWLEDGE: Final = 2**26  # Bytes received before the peer is given room for as many again.
 
 PUT, RANGE, WATCH = "KV/Put", "KV/Range", "Watch/Watch"
@@ -50,16 +52,16 @@ class Refused(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """A connection to etcd that makes one call at a time, or holds one stream of watchers."""
+    """A connection to etcd: for calls, as many at a time as one likes, or for a stream."""
 
     def __init__(self) -> None:
-        self.stream = -1
-        self.on_message: Callable[[bytes], None] | None = None
-        self._answer: asyncio.Future[bytes] | None = None
+        self._stream = -1  # The newest.
+        self._on_message: Callable[[bytes], None] | None = None
+        self._answers: dict[int, asyncio.Future[bytes]] = {}
+        self._bodies: dict[int, bytearray] = {}
         self._tail = b""  # Of what was received: a frame that is not whole.
-        self._body = bytearray()
         self._owed = 0
-        self._heads: dict[str, bytes] = {}
+        self._heads = {method: _head(method) for method in (PUT, RANGE, WATCH)}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -73,19 +75,23 @@ class Connection(asyncio.Protocol):
 
     def call(self, method: str, message: bytes) -> asyncio.Future[bytes]:
         """Ask; return what will be the answer, a protobuf message. Raises there: Refused."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self._begin(method, message, _END_STREAM)
-        return self._answer
+        self._stream += 2
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[self._stream] = answer
+        head = _frame(_HEADERS, _END_HEADERS, self._stream, self._heads[method])
+        self.transport.write(head + self._data([message], _END_STREAM))
+        return answer
 
     def open(self, method: str, on_message: Callable[[bytes], None]) -> None:
-        """Begin a stream; `on_message` is given every message that comes."""
-        self.on_message = on_message
-        self._begin(method, b"", 0)
+        """Begin the only stream of this connection; `on_message` is given every message."""
+        self._stream += 2
+        self._on_message = on_message
+        self.transport.write(_frame(_HEADERS, _END_HEADERS, self._stream, self._heads[method]))
 
-    def send(self, messages: list[bytes]) -> None:
+    def send(self, messages: Sequence[bytes]) -> None:
         """Send on the stream."""
-        body = b"".join(b"\0" + len(message).to_bytes(4) + message for message in messages)
-        self.transport.write(self._data(body, 0))
+        if messages:
+            self.transport.write(self._data(messages, 0))
 
     def data_received(self, data: bytes) -> None:
         data, at = self._tail + data, 0
@@ -94,68 +100,70 @@ class Connection(asyncio.Protocol):
             end = begin + int.from_bytes(data[at : at + 3])
             if end > len(data):
                 break
-            self._handle(data[at + 3], data[at + 4], data[begin:end])
+            if data[at + 3] == _DATA:
+                self._received(int.from_bytes(data[at + 5 : begin]), data[begin:end])
+            else:
+                self._handle(data[at:begin], data[begin:end])
             at = end
         self._tail = data[at:]
 
-    def _handle(self, kind: int, flags: int, payload: bytes) -> None:
-        if kind == _DATA:
-            self._body += payload
-            self._owed += len(payload)
-            if self._owed >= _ACKNOWLEDGE:
-                room, self._owed = self._owed.to_bytes(4), 0
-                frames = (_frame(_WINDOW, 0, stream, room) for stream in (0, self.stream))
-                self.transport.write(b"".join(frames))
-            if self.on_message is not None:
-                self._split(self.on_message)
-        elif kind == _HEADERS and flags & _END_STREAM:
-            self._ended()
-        elif kind == _SETTINGS and not flags & _ACK:
-            self.transport.write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            self.transport.write(_frame(_PING, _ACK, 0, payload))
+    def _received(self, stream: int, payload: bytes) -> None:
+        body = self._bodies.setdefault(stream, bytearray())
+        body += payload
+        self._owed += len(payload)
+        if self._owed >= _ACKNOWLEDGE:
+            room, self._owed = self._owed.to_bytes(4), 0
+            self.transport.write(b"".join(_frame(_WINDOW, 0, n, room) for n in (0, stream)))
+        if self._on_message is not None:
+            self._split(body, self._on_message)
+
+    def _handle(self, head: bytes, payload: bytes) -> None:
+        kind, flags = head[3], head[4]
+        if kind == _HEADERS and flags & _END_STREAM:
+            self._ended(int.from_bytes(head[5:]))
+        elif kind in (_SETTINGS, _PING) and not flags & _ACK:
+            answer = payload if kind == _PING else b""
+            self.transport.write(_frame(kind, _ACK, 0, answer))
         elif kind in (_RST, _GOAWAY):
             self._fail(f"etcd ended it: {payload!r}")
 
-    def _split(self, on_message: Callable[[bytes], None]) -> None:
-        body, at = bytes(self._body), 0
-        while len(body) - at >= 5:
-            end = at + 5 + int.from_bytes(body[at + 1 : at + 5])
-            if end > len(body):
+    def _split(self, body: bytearray, on_message: Callable[[bytes], None]) -> None:
+        whole, at = bytes(body), 0
+        while len(whole) - at >= _PREFIX_SIZE:
+            begin = at + _PREFIX_SIZE
+            end = begin + int.from_bytes(whole[at + 1 : begin])
+            if end > len(whole):
                 break
-            on_message(body[at + 5 : end])
+            on_message(whole[begin:end])
             at = end
-        del self._body[:at]
+        del body[:at]
 
-    def _ended(self) -> None:
-        if self._answer is None or not self._body:
-            self._fail("etcd refused")
-            return
-        answer, self._answer = self._answer, None
-        body = bytes(self._body[5:])
-        self._body.clear()
-        if not answer.done():
-            answer.set_result(body)
+    def _ended(self, stream: int) -> None:
+        body = self._bodies.pop(stream, None)
+        answer = self._answers.pop(stream)
+        if body is None:
+            answer.set_exception(Refused("etcd refused"))
+        else:
+            answer.set_result(bytes(body[_PREFIX_SIZE:]))
 
     def _fail(self, reason: str) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Refused(reason))
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(Refused(reason))
 
-    def _begin(self, method: str, message: bytes, flags: int) -> None:
-        self.stream += 2
-        self._body.clear()
-        head = self._heads.setdefault(method, _head(method))
-        body = b"\0" + len(message).to_bytes(4) + message if message else b""
-        frames = _frame(_HEADERS, _END_HEADERS, self.stream, head)
-        self.transport.write(frames + (self._data(body, flags) if body else b""))
-
-    def _data(self, body: bytes, flags: int) -> bytes:
-        assert len(body) < 48 * 1024, "the window might be too small"
-        pieces = [body[at : at + _FRAME_MAX] for at in range(0, len(body), _FRAME_MAX)]
-        last = len(pieces) - 1
+    def _data(self, messages: Sequence[bytes], flags: int) -> bytes:
+        body = b"".join(b"\0" + len(message).to_bytes(4) + message for message in messages)
+        assert len(body) < ROOM
+        places = range(0, len(body), _FRAME_MAX)
         return b"".join(
-            _frame(_DATA, flags if n == last else 0, self.stream, piece)
-            for n, piece in enumerate(pieces)
+            _frame(
+                _DATA,
+                flags if at == places[-1] else 0,
+                self._stream,
+                body[at : at + _FRAME_MAX],
+            )
+            for at in places
         )
 
 
