@@ -2,7 +2,8 @@
 
 One turn: handle every request that has arrived, each its own transaction; have the store make them
 durable, all with one sync; then answer, and feed those who watch. So an answer is only given for
-what will survive, and nobody hears of a fact before it is safe.
+what will survive, and nobody hears of a fact before it is safe. A store that is shared may say that
+somebody else wrote first: then the requests of that turn are handled again, before all others.
 
 Subscribers are fed from cursors over the store's log, never faster than their mailboxes drain. The
 subscriptions outlive a crash of this actor: its successor starts every list over.
@@ -15,11 +16,12 @@ from typing import Any, Final
 import msgpack
 from pykka._envelope import Envelope
 
-from kubeloop.actors.actor import AsyncActor, AsyncFuture, Scene
+from kubeloop.actors.actor import AsyncActor, Inbox, Scene
 from kubeloop.actors.messages import Facts, Listing, Outcome, Request, Subscribe, Synced, decode
 from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.errors import Expired, ServiceUnavailable
+from kubeloop.store.etcd.outcomes import Superseded
 from kubeloop.store.facts import Fact, key_of, prefix_of
 from kubeloop.store.history import Stored
 from kubeloop.store.store import Store
@@ -27,6 +29,7 @@ from kubeloop.store.watch import Cursor
 
 FACTS_MAX: Final = 500  # Facts in one message: bounds how long a subscriber's turn gets.
 EXPIRY_MIN_S: Final = 1.0  # Leases that run out within so much of each other share a turn.
+SUPERSEDED_MAX: Final = 100  # How often a request is handled again because others wrote first.
 
 
 @dataclass(slots=True)
@@ -38,10 +41,10 @@ class Subscriptions:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An outcome on its way: to a future, or to the mailbox of `sender`."""
+    """An outcome on its way: to who waits for the envelope, or to the mailbox of `sender`."""
 
     outcome: Outcome
-    future: AsyncFuture | None
+    envelope: Envelope[Any]
     sender: str
 
 
@@ -64,6 +67,9 @@ class ApiServer(AsyncActor):
         self._cursors: dict[str, Cursor] = {}
         self._awake: dict[str, None] = {}
         self._expires_at: float | None = None  # The lease a turn is due for.
+        self._unsettled = 0  # Turns whose answers wait for the store.
+        self._again = 0  # How many requests at the head of the mailbox were handled before.
+        self._superseded: dict[Envelope[Any], int] = {}  # How often each of them was.
 
     def on_start(self) -> None:
         for name in tuple(self.subscriptions.by_name):
@@ -80,36 +86,56 @@ class ApiServer(AsyncActor):
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         answers: list[_Answer] = []
+        self._again = max(0, self._again - len(envelopes))
         for envelope in envelopes:
             message = decode(envelope.message)
             if isinstance(message, Request):
                 outcome = self.core.handle(message)
-                answers.append(_Answer(outcome, envelope.reply_to, message.sender))  # type: ignore[arg-type]
+                answers.append(_Answer(outcome, envelope, message.sender))
             elif isinstance(message, Subscribe):
                 self.subscriptions.by_name[message.sender] = message
                 self._list(message.sender)
             else:
                 raise TypeError(f"the API server was sent {message!r}")
         self._expire()
+        self._unsettled += 1
         self.store.flush(lambda error: self._settle(answers, error))
 
     def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:
         """Give the answers of a turn, now that what they tell of is durable or has failed."""
+        self._unsettled -= 1
         if error is not None:
             self.core = self._fresh_core()  # What it knew of may have been taken back.
         for answer in answers:
-            outcome = answer.outcome
-            if error is not None:
-                status = ServiceUnavailable(f"the store failed: {error}").status()
-                outcome = replace(outcome, code=503, body=msgpack.packb(status), items=[])
-            if answer.future is not None:
-                answer.future.set(outcome.encode())
-            elif answer.sender:
-                inbox = self.scene.inbox(answer.sender)
-                if inbox is not None:
-                    inbox.put_answer(outcome.encode())
-        if not self.actor_stopped.is_set():
-            self._pump()
+            if not isinstance(error, Superseded) or not self._handle_again(answer.envelope):
+                self._answer(answer, error)
+        self._pump()
+
+    def _handle_again(self, envelope: Envelope[Any]) -> bool:
+        """Put a request back, behind others that were; tell whether there is a point in that."""
+        tries = self._superseded.get(envelope, 0) + 1
+        if tries > SUPERSEDED_MAX or self.actor_stopped.is_set():
+            return False
+        inbox = self.actor_inbox
+        assert isinstance(inbox, Inbox)
+        self._superseded[envelope] = tries
+        inbox.envelopes.insert(self._again, envelope)
+        self._again += 1
+        inbox.wake()
+        return True
+
+    def _answer(self, answer: _Answer, error: Exception | None) -> None:
+        outcome, future = answer.outcome, answer.envelope.reply_to
+        self._superseded.pop(answer.envelope, None)
+        if error is not None:
+            status = ServiceUnavailable(f"the store failed: {error}").status()
+            outcome = replace(outcome, code=503, body=msgpack.packb(status), items=[])
+        if future is not None:
+            future.set(outcome.encode())
+        elif answer.sender:
+            inbox = self.scene.inbox(answer.sender)
+            if inbox is not None:
+                inbox.put_answer(outcome.encode())
 
     def _fresh_core(self) -> Core:
         world = self.world
@@ -150,12 +176,18 @@ class ApiServer(AsyncActor):
             resources=wanted.resources,
             revision=revision,
             node=wanted.node,
-            wake=lambda: self._awake.setdefault(name),
+            wake=lambda: self._woken(name),
         )
         self._awake[name] = None
 
+    def _woken(self, name: str) -> None:
+        """Hear that there are facts for a subscriber; of others' writes if no turn waits."""
+        self._awake[name] = None
+        if not self._unsettled:
+            self.world.soon(self._pump)
+
     def _pump(self) -> None:
-        while self._awake:
+        while self._awake and not self.actor_stopped.is_set():
             awake, self._awake = self._awake, {}
             for name in awake:
                 self._feed(name)
