@@ -8,9 +8,11 @@ It is the only module that knows all rooms; none of them knows it.
 """
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -21,6 +23,7 @@ from kubeloop.actors.actor import ActorFailed, MailboxFull
 from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import ControllerManager
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
+from kubeloop.actors.elector import Elector
 from kubeloop.actors.kube_proxy import KubeProxy
 from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.messages import API_SERVER
@@ -31,7 +34,7 @@ from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.protocol import RuntimeFailure
 from kubeloop.actors.runtimes.simulated import Script
 from kubeloop.actors.scheduler import Scheduler
-from kubeloop.actors.supervisor import Supervisor
+from kubeloop.actors.supervisor import Factory, Supervisor
 from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyRequests
@@ -40,7 +43,7 @@ from kubeloop.nodes import Node, Nodes, SimulatedNodes
 from kubeloop.store.disk import Disk, RealDisk
 from kubeloop.store.history import Retention
 from kubeloop.store.recovery import CorruptLog
-from kubeloop.store.store import Store, Sync
+from kubeloop.store.store import Store, StoreFailed, Sync
 
 if TYPE_CHECKING:
     from kubeloop.endpoint import Endpoint
@@ -48,6 +51,22 @@ if TYPE_CHECKING:
 CONTROLLER_MANAGER: Final = "controller-manager"
 SCHEDULER: Final = "scheduler"
 READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdAccess:
+    """Where an etcd cluster is, and how to reach it.
+
+    endpoints:     "host:port", or "https://host:port".
+    ca, cert, key: PEM.
+    prefix:        of all keys; another cluster of this etcd has another.
+    """
+
+    endpoints: Sequence[str]
+    ca: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = None
+    prefix: str = "/registry/"
 
 
 class StartFailed(Exception):
@@ -69,6 +88,8 @@ class Cluster:
     disk:      where data_dir is, if not on this machine's disk: `sim.MemoryDisk`.
     sync:      when what is acknowledged has been synced: "always", "interval", "never"; see
                docs/store.md.
+    etcd:      keep every object in an etcd cluster, which others may share: then of all their
+               controllers and schedulers one leads.
     retention: how far one can look back; the newest 10,000 revisions if not told.
     seed:      makes every choice repeatable; None draws it from the operating system.
     settings:  of the API server;  controllers: of the controller manager.
@@ -90,6 +111,7 @@ class Cluster:
         disk: Disk | None = None,
         sync: Sync = "always",
         retention: Retention | None = None,
+        etcd: EtcdAccess | None = None,
         seed: int | None = None,
         settings: Settings | None = None,
         controllers: ControllerSettings | None = None,
@@ -98,11 +120,14 @@ class Cluster:
             raise ValueError(f"nodes={nodes}: a cluster has 0 nodes or more")
         if tls and not rest:
             raise ValueError("tls=True needs rest=True: there is no endpoint to protect")
+        if etcd is not None and disk is not None:
+            raise ValueError("etcd and disk: a store is in the one or on the other")
         self.name, self.node_count, self.seed = name, nodes, seed
         self.data_dir = None if data_dir is None else Path(data_dir)
         self._rest, self._tls, self._port = rest, tls, port
         self._runtime, self._images, self._registry = runtime, images, registry
         self._disk, self._sync, self._retention = disk, sync, retention
+        self._etcd = etcd
         self._image_dir = None if image_dir is None else Path(image_dir)
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._nodes: dict[str, Node] = {}
@@ -140,7 +165,7 @@ class Cluster:
         self.world = LoopWorld(loop, seed=self.seed, wall=getattr(loop, "wall", time.time))
         self.nodes = self._make_nodes(self.world)
         await self.nodes.start()
-        self.store = self._open_store(loop)
+        self.store = await self._open_store(loop)
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
         self.api, self._own = Client(self), Client(self, user=API_SERVER_USER)
@@ -157,11 +182,7 @@ class Cluster:
         for obj in bootstrap_objects(settings):
             await self._ensure(obj)
         await self._announce()
-        self.supervisor.start(
-            CONTROLLER_MANAGER,
-            lambda scene, name: ControllerManager(scene, name, settings=self._controllers),
-        )
-        self.supervisor.start(SCHEDULER, Scheduler)
+        self._start_leaders()
         for index in range(1, self.node_count + 1):
             self._start_node(f"node-{index}", index)
         await self._ready()
@@ -176,7 +197,7 @@ class Cluster:
         if hasattr(self, "nodes"):
             await self.nodes.close()
         if hasattr(self, "store"):
-            self.store.close()
+            await self.store.aclose()
 
     # What the wire needs.
 
@@ -284,7 +305,9 @@ class Cluster:
             registry=self._registry,
         )
 
-    def _open_store(self, loop: asyncio.AbstractEventLoop) -> Store:
+    async def _open_store(self, loop: asyncio.AbstractEventLoop) -> Store:
+        if self._etcd is not None:
+            return await self._connect_etcd(self._etcd)
         if self.data_dir is None:
             return Store.memory(retention=self._retention)
         path = self.data_dir / "store"
@@ -302,6 +325,26 @@ class Cluster:
             )
         except (CorruptLog, OSError) as error:
             raise StartFailed(f"the store in {path} cannot be opened: {error}") from error
+
+    async def _connect_etcd(self, etcd: EtcdAccess) -> Store:
+        try:
+            from kubeloop.store.etcd.store import EtcdStore, StoreUnavailable
+        except ImportError as error:
+            raise StartFailed(
+                f"a store in etcd needs more: pip install 'kubeloop[etcd]' ({error})"
+            ) from error
+        try:
+            return await EtcdStore.connect(
+                etcd.endpoints,
+                fresh_id=random.SystemRandom().randbytes(16),  # Also with a seed: never twice.
+                ca=etcd.ca,
+                cert=etcd.cert,
+                key=etcd.key,
+                prefix=etcd.prefix,
+                retention=self._retention,
+            )
+        except (StoreUnavailable, StoreFailed) as error:
+            raise StartFailed(str(error)) from error
 
     async def _start_endpoint(self) -> None:
         from kubeloop.endpoint import Endpoint  # aiohttp is heavy, and many tests need no REST.
@@ -336,6 +379,39 @@ class Cluster:
         await self._ensure(wanted)
         change = {"endpoints": wanted["endpoints"], "ports": wanted["ports"]}
         await self._own.patch("endpointslices", "kubernetes", change, type_="merge")
+
+    def _start_leaders(self) -> None:
+        """Start what there may be one of: at once, or when it is elected if others may be, too."""
+        factories: dict[str, Factory] = {
+            CONTROLLER_MANAGER: lambda scene, name: ControllerManager(
+                scene, name, settings=self._controllers
+            ),
+            SCHEDULER: Scheduler,
+        }
+        for name, factory in factories.items():
+            if self._etcd is None:
+                self.supervisor.start(name, factory)
+            else:
+                self._start_elector(name, factory)
+
+    def _start_elector(self, leader: str, factory: Factory) -> None:
+        identity = f"{self.name}-{random.SystemRandom().getrandbits(64):016x}"
+
+        def end() -> None:
+            if leader in self.supervisor.names():
+                self.supervisor.stop(leader)
+
+        self.supervisor.start(
+            f"elector/{leader}",
+            lambda scene, name: Elector(
+                scene,
+                name,
+                lease=f"kube-{leader}",
+                identity=identity,
+                begin=lambda: self.supervisor.start(leader, factory),
+                end=end,
+            ),
+        )
 
     def _start_node(self, name: str, index: int) -> None:
         node = self.nodes.make(name, index)

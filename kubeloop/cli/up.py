@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,20 @@ from kubeloop.cli.state import (
     write_record,
 )
 
+if TYPE_CHECKING:
+    from kubeloop.cluster import EtcdAccess
+
+PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command("up")
-@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 200))
+@click.option(
+    "--nodes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 200),
+    help="How many; 0 is an API server only.",
+)
 @click.option("--name", default="kubeloop", show_default=True, help="Name of the cluster.")
 @click.option(
     "--data-dir",
@@ -52,6 +63,38 @@ from kubeloop.cli.state import (
     type=click.Choice(["process", "simulated"]),
     help="What pods are made of.",
 )
+@click.option(
+    "--sync",
+    default="always",
+    show_default=True,
+    type=click.Choice(["always", "interval", "never"]),
+    help="When what is acknowledged is safe in --data-dir.",
+)
+@click.option(
+    "--history",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="REVISIONS",
+    help="How far clients can look back.",
+)
+@click.option(
+    "--store",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "memory", "file", "etcd"]),
+    help="What keeps the objects; auto: a file if there is a --data-dir.",
+)
+@click.option("--etcd-endpoints", metavar="HOST:PORT,…", help="The members of the etcd cluster.")
+@click.option("--etcd-cacert", type=PEM, help="Whom etcd's certificate must be signed by.")
+@click.option("--etcd-cert", type=PEM, help="The certificate to show to etcd.")
+@click.option("--etcd-key", type=PEM, help="Its key.")
+@click.option(
+    "--etcd-prefix",
+    default="/registry/",
+    show_default=True,
+    help="Of all keys; another cluster in the same etcd needs another.",
+)
 def command(
     nodes: int,
     name: str,
@@ -61,8 +104,15 @@ def command(
     merge_kubeconfig: bool,
     registry: str,
     runtime: str,
+    sync: str,
+    history: int,
+    store: str,
+    **etcd: Any,
 ) -> None:
     """Start a cluster; it runs until Ctrl-C."""
+    from kubeloop.store.history import Retention
+
+    _check_store(store, data_dir, etcd)
     record = running(name)
     if record is not None:
         raise click.ClickException(
@@ -79,9 +129,42 @@ def command(
         "registry": registry,
         "runtime": runtime,
         "image_dir": image_directory(),
+        "sync": sync,
+        "retention": Retention(revisions=history),
+        "etcd": _etcd_access(etcd) if store == "etcd" else None,
     }
     path = kubeconfig or cluster_directory(name) / "kubeconfig"
     asyncio.run(serve(options, path.absolute(), merge=merge_kubeconfig))
+
+
+def _check_store(store: str, data_dir: Path | None, etcd: dict[str, Any]) -> None:
+    """Refuse options that do not go together. Raises: click.UsageError."""
+    if store == "etcd" and not etcd["etcd_endpoints"]:
+        raise click.UsageError("--store=etcd needs --etcd-endpoints, as in 127.0.0.1:2379")
+    if store != "etcd" and etcd["etcd_endpoints"]:
+        raise click.UsageError("--etcd-endpoints is for --store=etcd")
+    if store == "file" and data_dir is None:
+        raise click.UsageError("--store=file needs --data-dir, a directory to keep it in")
+    if store == "memory" and data_dir is not None:
+        raise click.UsageError("--data-dir keeps the objects: leave it away with --store=memory")
+    if (etcd["etcd_cert"] is None) != (etcd["etcd_key"] is None):
+        raise click.UsageError("--etcd-cert and --etcd-key go together")
+
+
+def _etcd_access(etcd: dict[str, Any]) -> "EtcdAccess":
+    from kubeloop.cluster import EtcdAccess
+
+    def content(option: str) -> bytes | None:
+        path: Path | None = etcd[option]
+        return None if path is None else path.read_bytes()
+
+    return EtcdAccess(
+        [endpoint.strip() for endpoint in etcd["etcd_endpoints"].split(",") if endpoint.strip()],
+        ca=content("etcd_cacert"),
+        cert=content("etcd_cert"),
+        key=content("etcd_key"),
+        prefix=etcd["etcd_prefix"],
+    )
 
 
 async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> None:

@@ -196,6 +196,10 @@ class Store:
         self._writer = None
         self.failure = self.failure or StoreFailed("the store is closed")
 
+    async def aclose(self) -> None:
+        """Close; a store that has connections waits for their end."""
+        self.close()
+
     # Parts.
 
     def _write(self) -> None:
