@@ -1,70 +1,20 @@
 """The command line as a user types it: real processes, the real kubectl, a directory of its own."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_shell import Shell
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "mc-user"
 IMAGE = "rainbow/mc-user:1.0.RELEASE"
 START_S = 30.0
-
-
-class Shell:
-    """Runs `kubeloop …` with a data directory of its own."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.environment = {
-            **os.environ,
-            "XDG_DATA_HOME": str(home / "data"),
-            "HOME": str(home),
-            "KUBECONFIG": str(home / "own-kubeconfig"),
-        }
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "kubeloop.cli.main", *arguments]
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            self.command(*arguments), env=self.environment, capture_output=True, text=True,
-            timeout=90, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def kubectl(self, *arguments: str) -> str:
-        return self.run("kubectl", *arguments)
-
-    @contextmanager
-    def up(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run `kubeloop up` until the block ends; yield when it has told how to use it."""
-        with subprocess.Popen(
-            self.command("up", *arguments), env=self.environment, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-        ) as process:  # fmt: skip
-            try:
-                assert process.stdout is not None
-                told = ""
-                for line in process.stdout:
-                    told += line
-                    if "Ctrl-C" in line:
-                        break
-                else:
-                    raise AssertionError(f"kubeloop up ended: {told}")
-                yield process
-            finally:
-                process.kill()
 
 
 @pytest.fixture
