@@ -52,9 +52,10 @@ def pytest_terminal_summary(
 ) -> None:
     if not config.stash[_GROUPS]:
         return
-    terminalreporter.section("beside each other: per second, and how many times the first row has")
+    terminalreporter.section("beside each other: per second, and how much more the first does")
     for group, rows in config.stash[_GROUPS].items():
         terminalreporter.write_line(group)
         first = next(iter(rows.values()))
         for row, rate in rows.items():
-            terminalreporter.write_line(f"  {row:<32}{rate:>14,.1f}{first / rate:>10.2f} x")
+            shown = f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+            terminalreporter.write_line(f"  {row:<32}{shown:>14}{first / rate:>10.2f} x")

@@ -5,19 +5,20 @@ kubeloop and SQLite are libraries here and etcd is a server: its clients cost it
 loopback, as they do in a cluster. Everything that is called durable is synced with fdatasync or
 fsync before it is acknowledged: SQLite with journal_mode=WAL and synchronous=FULL.
 
-etcd is the bottleneck, not its client: that writes requests that are ready as bytes (etcd_wire.py),
-60 µs of a core for a put; two processes of 32 clients each, the row "etcd, 2 processes", do not put
-more than one of 64.
+etcd is the bottleneck, not its client: that sends requests that are ready as bytes (etcd_wire.py),
+60 µs of a core for a put; two processes of 32 clients each, the row "etcd, 2 processes", put as
+much as one of 64, give or take what the machine's noise is.
 
-Sketch. One client: a put is 30 µs of event loop and threads, 10 µs of packing, and the disk's
-write and sync, 200 µs; SQLite writes as much twice as its pages are 4 KiB; etcd adds a trip over
-the loopback, raft's own turn, and several wake-ups. Target: twice etcd.
-64 clients: kubeloop's share a sync, so 20 µs of Python each; SQLite's, each alone, do not, and
+Sketch. One client: a put is 30 µs of event loop and threads, 30 µs of tree, packing and publishing,
+and the disk's write and sync, 150 µs; SQLite writes its pages, 8 KiB; etcd adds a trip over the
+loopback, raft's own turn, and several wake-ups. Target: twice etcd.
+64 clients: kubeloop's share a sync, so 30 µs of Python each; SQLite's, each alone, do not, and
 those that are grouped do. Target: five times etcd.
-A list copies 10,000 pointers out of a tree: 0.5 ms; etcd encodes 30 MB.
-Recovery reads 3 kB an event at 1 GB/s, checks and unpacks it: 6 µs an event.
-A watcher costs a call, and a slice of a list: 0.5 µs, shared by what a flush brought; etcd encodes
-and sends 3 kB for each.
+A list copies 10,000 pointers out of a tree: 0.5 ms; etcd encodes and sends 30 MB.
+Recovery reads 3 kB an event at 1 GB/s, checks and unpacks it: 6 µs an event. Target: a million in
+10 s.
+A watcher costs a call, and a slice of a list: 3 µs, shared by what a flush brought; etcd encodes
+and sends 3 kB for each. Target: ten times etcd with 64 puts a flush.
 A fork, and a page of the past, cost as much with 100,000 objects as with 100: a tree is kept for
 every revision.
 """
