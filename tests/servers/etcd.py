@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 PACKAGES: Final = ("etcd-server", "etcd-client")
 START_SECONDS_MAX: Final = 60.0
@@ -209,12 +209,19 @@ class Etcd:
 
     def leader(self) -> int:
         """Return the number of the member that leads. All must be running."""
-        answers = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
-        for answer in answers:
-            status = answer["Status"]
+        for number, status in enumerate(self._statuses()):
             if status["leader"] == status["header"]["member_id"]:
-                return next(n for n, e in enumerate(self.urls) if e == answer["Endpoint"])
+                return number
         raise RuntimeError("no member leads")
+
+    def member_id(self, number: int) -> str:
+        """Return the id of a member, as etcdctl takes it. All must be running."""
+        return f"{self._statuses()[number]['header']['member_id']:x}"
+
+    def _statuses(self) -> list[Any]:
+        answers = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
+        by_url = {answer["Endpoint"]: answer["Status"] for answer in answers}
+        return [by_url[url] for url in self.urls]
 
     def ctl(self, *arguments: str, input: str | None = None) -> str:
         """Run etcdctl on all endpoints; return what it prints."""
