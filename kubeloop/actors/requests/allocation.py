@@ -1,15 +1,16 @@
-"""ClusterIPs and NodePorts: who has which, and which one is next.
+"""ClusterIPs and NodePorts: which are free, and which one is next.
 
-The allocations are a fold of the Services in the store, so a restart finds them again.
+What is taken is what the Services in the store claim: see `claims`.
 """
 
 import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 
-from kubeloop.actors.requests.claims import addresses, node_ports, owner_of
-from kubeloop.actors.requests.state import Object, Settings
+from kubeloop.actors.requests.claims import ADDRESSES, PORTS, owner_of, port_name
 from kubeloop.api.errors import Cause, InternalError
+
+Object = dict[str, Any]
 
 _PORT_TYPES: Final = ("NodePort", "LoadBalancer")
 _FIELDS_OF_TYPES: Final = (
@@ -19,25 +20,16 @@ _FIELDS_OF_TYPES: Final = (
 
 
 class Allocations:
-    """Addresses and ports in use, by Service key "namespace/name"."""
+    """Gives Services addresses and ports.
 
-    def __init__(self, settings: Settings) -> None:
-        self.network = ipaddress.IPv4Network(settings.service_cidr)
-        self.ports_first, self.ports_last = settings.node_ports
-        self.addresses: dict[str, str] = {}
-        self.ports: dict[tuple[str, int], str] = {}
+    cidr:  of the addresses;  ports: the first and the last.
+    owner: (kind, name) of a claim → the Service that has it, "" if nobody has.
+    """
 
-    def fold(self, before: Object | None, after: Object | None) -> None:
-        """Follow one Service from `before` to `after`."""
-        if before is not None:
-            for address in addresses(before):
-                self.addresses.pop(address, None)
-            for port in node_ports(before):
-                self.ports.pop(port, None)
-        if after is not None:
-            owner = owner_of(after)
-            self.addresses.update(dict.fromkeys(addresses(after), owner))
-            self.ports.update(dict.fromkeys(node_ports(after), owner))
+    def __init__(self, cidr: str, ports: tuple[int, int], owner: Callable[[str, str], str]) -> None:
+        self.network = ipaddress.IPv4Network(cidr)
+        self.ports_first, self.ports_last = ports
+        self._owner = owner
 
     def assign(self, service: Object, bits: Callable[[int], int]) -> list[Cause]:
         """Give `service` the addresses and ports it lacks; return what it cannot have.
@@ -70,7 +62,7 @@ class Allocations:
                 f"the provided IP ({address}) is not in the valid range. "
                 f"The range of valid IPs is {self.network}"
             )
-        if self.addresses.get(address, owner) != owner:
+        if self._owner(ADDRESSES, address) not in ("", owner):
             return "provided IP is already allocated"
         return ""
 
@@ -82,11 +74,11 @@ class Allocations:
         start = bits(32) % count
         for step in range(count):
             address = str(self.network[first + (start + step) % count])
-            if address not in self.addresses:
+            if not self._owner(ADDRESSES, address):
                 return address
         for offset in range(1, band):
             address = str(self.network[offset])
-            if address not in self.addresses:
+            if not self._owner(ADDRESSES, address):
                 return address
         raise InternalError("failed to allocate a serviceIP: range is full")
 
@@ -125,7 +117,8 @@ class Allocations:
                 "provided port is not in the valid range. "
                 f"The range of valid ports is {self.ports_first}-{self.ports_last}"
             )
-        if self.ports.get((port.get("protocol", "TCP"), number), owner) != owner:
+        taken_by = self._owner(PORTS, port_name(port.get("protocol", "TCP"), number))
+        if taken_by not in ("", owner):
             return "provided port is already allocated"
         return ""
 
@@ -136,7 +129,9 @@ class Allocations:
         start = bits(32) % count
         for step in range(count):
             number = self.ports_first + (start + step) % count
-            if (protocol, number) not in self.ports and (protocol, number) not in taken:
+            if (protocol, number) not in taken and not self._owner(
+                PORTS, port_name(protocol, number)
+            ):
                 return number
         raise InternalError("failed to allocate a nodePort: range is full")
 

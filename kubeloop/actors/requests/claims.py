@@ -13,6 +13,8 @@ import msgpack
 from kubeloop.store.history import Write
 
 RANGES: Final = "/registry/ranges"
+ADDRESSES: Final = "serviceips"
+PORTS: Final = "servicenodeports"
 
 Object = Mapping[str, Any]
 
@@ -29,6 +31,22 @@ def claims(before: Object | None, after: Object | None, revision: int) -> list[W
             metadata = {"name": key.rpartition("/")[2], "resourceVersion": str(revision)}
             writes.append(Write(key, msgpack.packb({"metadata": metadata, "owner": owner}), 0))
     return writes
+
+
+def claim_key(kind: str, name: str) -> str:
+    """Return the key of a claim. kind: ADDRESSES, PORTS."""
+    return f"{RANGES}/{kind}/{name}"
+
+
+def port_name(protocol: str, number: int) -> str:
+    """Return how the claim of a node port is called: "TCP-30007"."""
+    return f"{protocol}-{number}"
+
+
+def claimant(value: bytes) -> str:
+    """Return who made a claim: "namespace/name" of a Service."""
+    owner: str = msgpack.unpackb(value)["owner"]
+    return owner
 
 
 def addresses(service: Object) -> list[str]:
@@ -51,6 +69,6 @@ def _claimed(service: Object | None) -> dict[str, str]:
     """Return the keys a Service claims, and who it is."""
     if service is None:
         return {}
-    ips = [f"{RANGES}/serviceips/{address}" for address in addresses(service)]
-    ports = [f"{RANGES}/servicenodeports/{p}-{number}" for p, number in node_ports(service)]
+    ips = [claim_key(ADDRESSES, address) for address in addresses(service)]
+    ports = [claim_key(PORTS, port_name(*port)) for port in node_ports(service)]
     return dict.fromkeys([*ips, *ports], owner_of(service))

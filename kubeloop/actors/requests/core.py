@@ -5,7 +5,6 @@ from collections.abc import Callable
 import msgpack
 
 from kubeloop.actors.requests import deletion, reading, subresources, writing
-from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
@@ -28,9 +27,6 @@ class Core:
         settings: Settings,
     ) -> None:
         self.state = State(store, wall=wall, bits=bits, settings=settings)
-        self.allocations = Allocations(settings)
-        for service in self.state.all("services"):
-            self.allocations.fold(None, service)
 
     def handle(self, request: Request) -> Outcome:
         """Return the outcome of a request; a refusal is an outcome with a v1.Status."""
@@ -44,7 +40,7 @@ class Core:
         resource = RESOURCES.get(request.resource)
         if resource is None:
             raise PathNotFound
-        state, allocations = self.state, self.allocations
+        state = self.state
         if request.subresource:
             found = resource.subresource(request.subresource)
             if found is None:
@@ -59,23 +55,23 @@ class Core:
             case "", "list":
                 return reading.list_(state, request)
             case "", "create":
-                return writing.create(state, allocations, request)
+                return writing.create(state, request)
             case ("" | "status", "update"):
-                return writing.update(state, allocations, request)
+                return writing.update(state, request)
             case ("" | "status", "patch"):
-                return writing.patch(state, allocations, request)
+                return writing.patch(state, request)
             case "", "delete":
-                return deletion.delete(state, allocations, request)
+                return deletion.delete(state, request)
             case "", "deletecollection":
-                return deletion.delete_collection(state, allocations, request)
+                return deletion.delete_collection(state, request)
             case "scale", "get":
                 return subresources.get_scale(state, request)
             case "scale", _:
-                return subresources.put_scale(state, allocations, request)
+                return subresources.put_scale(state, request)
             case "binding", "create":
-                return subresources.bind(state, allocations, request)
+                return subresources.bind(state, request)
             case "eviction", "create":
-                return subresources.evict(state, allocations, request)
+                return subresources.evict(state, request)
             case "finalize", "update":
                 return subresources.finalize(state, request)
         raise MethodNotAllowed

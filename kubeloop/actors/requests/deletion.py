@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import msgpack
 
-from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.metadata import ordered_metadata
 from kubeloop.actors.requests.reading import selected
-from kubeloop.actors.requests.state import Object, State, is_dry_run, resource_of
+from kubeloop.actors.requests.state import Object, State, resource_of
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.admission import namespaces
 from kubeloop.api.calls import Outcome, Request
@@ -24,25 +23,25 @@ _DONE_PHASES: Final = ("Succeeded", "Failed")
 _POLICIES: Final = ("Background", "Foreground", "Orphan")
 
 
-def delete(state: State, allocations: Allocations, request: Request) -> Outcome:
+def delete(state: State, request: Request) -> Outcome:
     """Delete an object, or begin to. Raises: NotFound, Conflict, BadRequest, Forbidden."""
     resource = resource_of(request)
     old = state.get(resource.id, request.namespace, request.name)
     if old is None:
         raise NotFound(resource.id, request.name)
-    new, gone = _delete_one(state, allocations, resource, old, request)
+    new, gone = _delete_one(state, resource, old, request)
     told = _success(resource, old) if gone and resource.id != "pods" else new
     revision = state.store.revision if gone else int(new["metadata"]["resourceVersion"])
     return Outcome(request.tag, 200, revision, msgpack.packb(told))
 
 
-def delete_collection(state: State, allocations: Allocations, request: Request) -> Outcome:
+def delete_collection(state: State, request: Request) -> Outcome:
     """Delete every object the selectors choose; return them as a list."""
     resource = resource_of(request)
     chosen = [o for o in state.all(resource.id, request.namespace) if selected(o, request)]
     items = []
     for obj in chosen:
-        after, _ = _delete_one(state, allocations, resource, obj, request)
+        after, _ = _delete_one(state, resource, obj, request)
         items.append(msgpack.packb(after))
     return Outcome(request.tag, 200, state.store.revision, b"", items)
 
@@ -63,7 +62,7 @@ def finish_if_due(
 
 
 def _delete_one(
-    state: State, allocations: Allocations, resource: Resource, old: Object, request: Request
+    state: State, resource: Resource, old: Object, request: Request
 ) -> tuple[Object, bool]:
     """Delete `old` or begin to; return what it is now, and whether it is gone."""
     _check(resource, old, request)
@@ -75,8 +74,6 @@ def _delete_one(
     if not waits:
         last = _marked(state, resource, old, finalizers, 0) if resource.id == "pods" else old
         state.remove(resource, old, request)
-        if resource.id == "services" and not is_dry_run(request):
-            allocations.fold(old, None)
         return last, True
     new = _marked(state, resource, old, finalizers, grace_s)
     if new != old:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.messages import API_SERVER
-from kubeloop.actors.requests.claims import claims
+from kubeloop.actors.requests.allocation import Allocations
+from kubeloop.actors.requests.claims import claim_key, claimant, claims
 from kubeloop.api.calls import Request
 from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
@@ -53,6 +54,9 @@ class State:
         settings: Settings,
     ) -> None:
         self.store, self.wall, self.bits, self.settings = store, wall, bits, settings
+        self.allocations = Allocations(
+            settings.service_cidr, settings.node_ports, self.owner_of_claim
+        )
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         """Return an object, freshly decoded; None if there is none."""
@@ -63,6 +67,11 @@ class State:
         """Return every object of `resource`, freshly decoded, in the order of the keys."""
         page = self.store.list(prefix_of(resource, namespace))
         return [msgpack.unpackb(item.value) for item in page.items]
+
+    def owner_of_claim(self, kind: str, name: str) -> str:
+        """Return "namespace/name" of the Service that has an address or a port, "" if none has."""
+        stored = self.store.get(claim_key(kind, name))
+        return "" if stored is None else claimant(stored.value)
 
     def put(self, resource: Resource, obj: Object, request: Request, *, create: bool) -> None:
         """Write `obj`, which gets its new resourceVersion; with dryRun only pretend.

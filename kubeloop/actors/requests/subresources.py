@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import msgpack
 
-from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.deletion import delete
 from kubeloop.actors.requests.metadata import check_kind, check_preconditions, ordered_metadata
 from kubeloop.actors.requests.patching import apply_patch
@@ -25,7 +24,7 @@ def get_scale(state: State, request: Request) -> Outcome:
     return Outcome(request.tag, 200, state.store.revision, msgpack.packb(scale))
 
 
-def put_scale(state: State, allocations: Allocations, request: Request) -> Outcome:
+def put_scale(state: State, request: Request) -> Outcome:
     """Set spec.replicas through a Scale, whole or patched. Raises: NotFound, Invalid, Conflict."""
     resource = resource_of(request)
     old = _found(state, request)
@@ -48,7 +47,7 @@ def put_scale(state: State, allocations: Allocations, request: Request) -> Outco
     def scaled(obj: Object) -> Object:
         return {**obj, "spec": {**obj["spec"], "replicas": replicas}}
 
-    outcome = change(state, allocations, request, scaled)
+    outcome = change(state, request, scaled)
     after = scale_of(resource, msgpack.unpackb(outcome.body))
     return Outcome(request.tag, 200, outcome.revision, msgpack.packb(after))
 
@@ -75,7 +74,7 @@ def scale_of(resource: Resource, obj: Object) -> Object:
     }
 
 
-def bind(state: State, allocations: Allocations, request: Request) -> Outcome:
+def bind(state: State, request: Request) -> Outcome:
     """Assign a pod to a node. Raises: NotFound, Conflict, Invalid."""
     pod = _found(state, request)
     body = msgpack.unpackb(request.body) if request.body else {}
@@ -107,7 +106,7 @@ def bind(state: State, allocations: Allocations, request: Request) -> Outcome:
     return _created(state, request)
 
 
-def evict(state: State, allocations: Allocations, request: Request) -> Outcome:
+def evict(state: State, request: Request) -> Outcome:
     """Delete a pod as `kubectl drain` asks for it. Raises: NotFound, Conflict."""
     body = msgpack.unpackb(request.body) if request.body else {}
     options = {**request.options, **(body.get("deleteOptions") or {})}
@@ -115,7 +114,6 @@ def evict(state: State, allocations: Allocations, request: Request) -> Outcome:
     options.pop("kind", None)
     delete(
         state,
-        allocations,
         Request(
             "delete",
             request.resource,

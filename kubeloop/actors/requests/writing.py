@@ -7,7 +7,7 @@ from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests.allocation import Allocations, carry_over
+from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
 from kubeloop.actors.requests.metadata import (
     check_kind,
@@ -18,7 +18,7 @@ from kubeloop.actors.requests.metadata import (
     prepare_update,
 )
 from kubeloop.actors.requests.patching import apply_patch, decoded, decoded_patch
-from kubeloop.actors.requests.state import Object, State, is_dry_run, resource_of
+from kubeloop.actors.requests.state import Object, State, resource_of
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.admission import namespaces, nodes, pods
 from kubeloop.api.calls import Outcome, Request
@@ -36,7 +36,7 @@ _SERVICES: Final = "services"
 _LOOPBACK: Final = re.compile(r'Invalid value: "([^"]+)": may not be in the loopback range')
 
 
-def create(state: State, allocations: Allocations, request: Request) -> Outcome:
+def create(state: State, request: Request) -> Outcome:
     """Create an object. Raises: any ApiError a creation can meet."""
     resource = resource_of(request)
     body = _body(request)
@@ -56,14 +56,12 @@ def create(state: State, allocations: Allocations, request: Request) -> Outcome:
     if state.get(resource.id, namespace, name) is not None:
         raise AlreadyExists(resource.id, name)
     if resource.id == _SERVICES:
-        _refuse(resource, obj, allocations.assign(obj, state.bits))
+        _refuse(resource, obj, state.allocations.assign(obj, state.bits))
     state.put(resource, obj, request, create=True)
-    if resource.id == _SERVICES and not is_dry_run(request):
-        allocations.fold(None, obj)
     return answer(request, 201, obj, warnings)
 
 
-def update(state: State, allocations: Allocations, request: Request) -> Outcome:
+def update(state: State, request: Request) -> Outcome:
     """Replace an object, or its status. Raises: any ApiError an update can meet."""
     resource = resource_of(request)
     body = _body(request)
@@ -77,13 +75,13 @@ def update(state: State, allocations: Allocations, request: Request) -> Outcome:
         and state.get(resource.id, request.namespace, request.name) is None
     ):
         wanted["metadata"].pop("resourceVersion", None)
-        return create(state, allocations, request)
-    outcome = change(state, allocations, request, lambda _: wanted)
+        return create(state, request)
+    outcome = change(state, request, lambda _: wanted)
     outcome.warnings.extend(warnings)
     return outcome
 
 
-def patch(state: State, allocations: Allocations, request: Request) -> Outcome:
+def patch(state: State, request: Request) -> Outcome:
     """Patch an object, or its status. Raises: any ApiError a patch can meet."""
     resource = resource_of(request)
     warnings: list[str] = []
@@ -99,14 +97,12 @@ def patch(state: State, allocations: Allocations, request: Request) -> Outcome:
         check_namespace(resource, obj, request)
         return obj
 
-    outcome = change(state, allocations, request, patched)
+    outcome = change(state, request, patched)
     outcome.warnings.extend(warnings)
     return outcome
 
 
-def change(
-    state: State, allocations: Allocations, request: Request, transform: Transform
-) -> Outcome:
+def change(state: State, request: Request, transform: Transform) -> Outcome:
     """Change an existing object by `transform`; write nothing if nothing changes."""
     resource = resource_of(request)
     old = state.get(resource.id, request.namespace, request.name)
@@ -127,23 +123,17 @@ def change(
         prepare_update(resource, old, new)
         _refuse(resource, new, _allowed_here(state, request, validate_update(resource, new, old)))
         if resource.id == _SERVICES:
-            _refuse(resource, new, allocations.assign(new, state.bits))
-    return write(state, allocations, request, old, new)
+            _refuse(resource, new, state.allocations.assign(new, state.bits))
+    return write(state, request, old, new)
 
 
-def write(
-    state: State, allocations: Allocations, request: Request, old: Object, new: Object
-) -> Outcome:
+def write(state: State, request: Request, old: Object, new: Object) -> Outcome:
     """Commit `new` in the place of `old`, unless they are equal or `new` is due to disappear."""
     resource = resource_of(request)
     if finish_if_due(state, resource, old, new, request):
-        if resource.id == _SERVICES and not is_dry_run(request):
-            allocations.fold(old, None)
         return Outcome(request.tag, 200, state.store.revision, msgpack.packb(new))
     if new != old:
         state.put(resource, new, request, create=False)
-        if resource.id == _SERVICES and not is_dry_run(request):
-            allocations.fold(old, new)
     return answer(request, 200, new, [])
 
 

@@ -43,14 +43,14 @@ def test_a_service_and_what_it_claims_come_and_go_together() -> None:
     assert len(server.store.history.facts_at(server.store.revision)) == 2
 
 
-def other(server: Server, seed: int) -> Server:
-    """Return a second API server over the same store, which knows what there is by now."""
+def other(server: Server) -> Server:
+    """Return a second API server over the same store."""
     second = Server.__new__(Server)
     second.now, second.store = server.now, server.store
     second.core = type(server.core)(
         server.store,
         wall=lambda: second.now,
-        bits=random.Random(seed).getrandbits,
+        bits=random.Random(1).getrandbits,  # It draws what the first one drew.
         settings=server.core.state.settings,
     )
     return second
@@ -61,16 +61,38 @@ def other(server: Server, seed: int) -> Server:
 )
 def test_what_another_api_server_has_given_away_is_not_given_again(spec: Any) -> None:
     first = Server()
-    late = other(first, 2)
+    second = other(first)
     first.create(service("a", **spec))
     revision = first.store.revision
-    refused = late.refused("create", "services", body=service("b", **spec))
-    assert refused["code"] == 503
-    assert "try again" in refused["message"]
-    assert late.refused("get", "services", "b")["code"] == 404
+    refused = second.refused("create", "services", body=service("b", **spec))
+    assert (refused["code"], "already allocated" in refused["message"]) == (422, True)
+    assert second.refused("get", "services", "b")["code"] == 404
     assert first.store.revision == revision
-    again = other(first, 3).refused("create", "services", body=service("b", **spec))
-    assert (again["code"], "already allocated" in again["message"]) == (422, True)
+
+
+def test_two_api_servers_that_draw_alike_give_different_addresses() -> None:
+    first = Server()
+    second = other(first)
+    made = [server.create(service(f"s{n}")) for n, server in enumerate([first, second] * 5)]
+    assert len({s["spec"]["clusterIP"] for s in made}) == 10
+    assert len({s["spec"]["ports"][0]["nodePort"] for s in made}) == 10
+
+
+def test_an_address_that_is_taken_at_the_last_moment_is_not_given_twice() -> None:
+    """What was read is checked again in the transaction: between the two nothing can change."""
+    server = Server()
+    state, commit = server.core.state, server.store.commit
+    spec = {"clusterIP": "10.96.0.77"}
+
+    def meanwhile(*args: Any, **more: Any) -> int:
+        server.store.commit = commit  # type: ignore[method-assign]
+        other(server).create(service("first", **spec))
+        return commit(*args, **more)
+
+    server.store.commit = meanwhile  # type: ignore[method-assign]
+    refused = server.refused("create", "services", body=service("late", **spec))
+    assert (refused["code"], "try again" in refused["message"]) == (503, True)
+    assert state.owner_of_claim("serviceips", "10.96.0.77") == "default/first"
 
 
 def test_nobody_creates_in_a_namespace_that_another_api_server_deletes() -> None:

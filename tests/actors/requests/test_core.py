@@ -12,6 +12,7 @@ from request_server import NOW, Server, config, deployment, pod, service
 
 from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.state import Settings
+from kubeloop.api.calls import Request
 
 
 @pytest.fixture
@@ -268,5 +269,13 @@ def test_a_restarted_core_knows_what_is_taken() -> None:
     again = Core(
         server.store, wall=lambda: NOW, bits=random.Random(2).getrandbits, settings=Settings()
     )
-    assert again.allocations.addresses == server.core.allocations.addresses
-    assert ("TCP", made["spec"]["ports"][0]["nodePort"]) in again.allocations.ports
+    taken = [p.get("nodePort") for p in made["spec"]["ports"]]
+    other = service("other", clusterIP=made["spec"]["clusterIP"])
+    other["spec"]["ports"] = [{"port": 80, "nodePort": number} for number in taken]
+    body = msgpack.packb(other)
+    refused = msgpack.unpackb(
+        again.handle(Request("create", "services", "default", body=body)).body
+    )
+    assert refused["code"] == 422
+    told = {cause["field"] for cause in refused["details"]["causes"]}
+    assert told == {"spec.clusterIPs", "spec.ports[0].nodePort"}
