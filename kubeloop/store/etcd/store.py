@@ -118,22 +118,44 @@ class EtcdStore(Store):
         """
         secure = bool(ca or cert or key) or any(e.startswith("https://") for e in endpoints)
         client = Client(endpoints, Tls(ca=ca, cert=cert, key=key) if secure else None)
-        store: EtcdStore | None = None
         try:
-            async with asyncio.timeout(patience_s):
-                listing = await list_patiently(client, Keys(prefix))
-                store = cls(client, Keys(prefix), listing, fresh_id, retention, patience_s)
-                await store._start(compact_s)
-        except BaseException as error:
-            if store is not None:
-                store.close()
-            await client.close()
-            if not isinstance(error, TimeoutError):
-                raise
+            return await cls.over(
+                client, fresh_id=fresh_id, prefix=prefix, retention=retention,
+                patience_s=patience_s, compact_s=compact_s,
+            )  # fmt: skip
+        except TimeoutError:
             raise StoreUnavailable(
                 f"etcd at {', '.join(endpoints)} did not answer for {patience_s} s: does it run, "
                 "are the endpoints right, do both sides use TLS or neither?"
             ) from None
+
+    @classmethod
+    async def over(
+        cls,
+        client: Client,
+        *,
+        fresh_id: bytes,
+        prefix: str = "/registry/",
+        retention: Retention | None = None,
+        patience_s: float = PATIENCE_S,
+        compact_s: float | None = COMPACT_S,
+    ) -> "EtcdStore":
+        """Return a store over a client, which belongs to it from now on. See `connect`.
+
+        Raises: TimeoutError, StoreFailed; then the client is closed.
+        """
+        store: EtcdStore | None = None
+        keys = Keys(prefix)
+        try:
+            async with asyncio.timeout(patience_s):
+                listing = await list_patiently(client, keys)
+                store = cls(client, keys, listing, fresh_id, retention, patience_s)
+                await store._start(compact_s)
+        except BaseException:
+            if store is not None:
+                store.close()
+            await client.close()
+            raise
         return store
 
     # What every store does.

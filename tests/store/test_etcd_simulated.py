@@ -1,0 +1,192 @@
+"""Stores over one etcd, and somebody with etcdctl, in a bad network: a seed decides what happens.
+
+Everything that is written has a text of its own, so what became of it can be looked up: what was
+acknowledged is in etcd once, at the revision that was told; what was superseded is nowhere.
+"""
+
+import asyncio
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kubeloop.api.errors import Expired
+from kubeloop.store.etcd.keys import Keys
+from kubeloop.store.etcd.outcomes import StoreUnavailable, Superseded
+from kubeloop.store.etcd.records import Value
+from kubeloop.store.facts import NO_CAUSE, Fact
+from kubeloop.store.history import Write
+from tests.servers.etcd_stores import EtcdStore, fresh_id
+from tests.servers.fake_etcd import FakeClient, FakeEtcd
+
+KEYS = [f"/registry/pods/default/p{n}" for n in range(4)]
+COUNTER = "/registry/configmaps/default/n"
+BY_HAND = [*KEYS[:2], "/registry/pods/default/q"]
+WRITERS = 4
+
+
+@dataclass
+class Seen:
+    """What one watcher was told, from where it last began."""
+
+    store: EtcdStore
+    facts: dict[int, list[Fact]] = field(default_factory=dict)
+    cursor: Any = None
+
+    def begin(self) -> None:
+        self.cursor = self.store.hub.open(
+            resources=["pods", "configmaps"], revision=self.store.durable, wake=self.take
+        )
+        self.last = self.store.durable
+
+    def take(self) -> None:
+        try:
+            facts = self.cursor.take()
+        except Expired:
+            self.cursor.close()
+            self.begin()
+            return
+        for fact in facts:
+            assert fact.revision in (self.last, self.last + 1), "in order, without a gap"
+            self.last = fact.revision
+            told = self.facts.setdefault(fact.revision, [])
+            assert fact.key not in [one.key for one in told], "once"
+            told.append(fact)
+
+
+@dataclass
+class Run:
+    """One simulation. fates: text -> what its writer was told: its revision, or the error."""
+
+    seed: int
+    trouble: float
+    by_hand: bool
+    fates: dict[str, int | Exception | None] = field(default_factory=dict)
+    counted: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.etcd, self.chance, self.keys = FakeEtcd(), random.Random(self.seed), Keys()
+        self.clients: list[FakeClient] = []
+
+    async def connect(self, patience_s: float) -> EtcdStore:
+        client = FakeClient(self.etcd, random.Random(self.chance.random()), self.trouble)
+        self.clients.append(client)
+        while True:
+            try:
+                return await EtcdStore.over(
+                    client, fresh_id=fresh_id(), patience_s=patience_s, compact_s=None
+                )
+            except TimeoutError:
+                continue
+
+    async def write(self, store: EtcdStore, name: str, times: int) -> None:
+        """Write values with a text of their own; now and then count, several at a time, delete."""
+        for n in range(times):
+            await asyncio.sleep(self.chance.uniform(0, 0.3))
+            writes = [Write(key, f"{name}-{n}-{key[-1]}".encode()) for key in
+                      self.chance.sample(KEYS, self.chance.randint(1, 2))]  # fmt: skip
+            if self.chance.random() < 0.2 and store.get(writes[0].key) is not None:
+                writes[0] = Write(writes[0].key, None)
+            number = 0
+            if self.chance.random() < 0.5:
+                found = store.get(COUNTER)
+                number, expect = (1, 0) if found is None else (int(found.value) + 1, found.revision)
+                writes.append(Write(COUNTER, str(number).encode(), expect))
+            checks = {}
+            if self.chance.random() < 0.3:
+                other = next(key for key in KEYS if key not in [write.key for write in writes])
+                stored = store.get(other)
+                checks[other] = 0 if stored is None else stored.revision
+            revision = store.commit(writes, NO_CAUSE, checks=checks)
+            told: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+            store.flush(told.set_result)
+            error = await told
+            for write in writes:
+                if write.value is not None and write.key != COUNTER:
+                    self.fates[write.value.decode()] = error or revision
+            if error is None and number:
+                self.counted.append((number, revision))
+
+    async def meddle(self, times: int) -> None:
+        """Do what others might do to etcd."""
+        for n in range(times):
+            await asyncio.sleep(self.chance.uniform(0, 1))
+            key = self.chance.choice(BY_HAND)
+            outer, name = self.keys.outer(key), key.rpartition("/")[2]
+            act = self.chance.random()
+            if act < 0.2:
+                self.etcd.compacted = max(
+                    self.etcd.compacted, self.etcd.revision - self.chance.randint(0, 3)
+                )
+            elif not self.by_hand:
+                self.etcd.write({b"/elsewhere": b"x"})
+            elif act < 0.6:
+                metadata = {"name": name, "namespace": "default", "resourceVersion": "1"}
+                self.etcd.write({outer: json.dumps({"metadata": metadata, "n": n}).encode()})
+            elif act < 0.7:
+                self.etcd.write({outer: b"nonsense"})
+            elif outer in self.etcd.kvs:
+                self.etcd.write({outer: None})
+
+    async def main(self) -> None:
+        stores = [await self.connect(self.chance.choice([1.0, 30.0])) for _ in range(2)]
+        seen = [Seen(store) for store in stores]
+        for one in seen:
+            one.begin()
+        await asyncio.gather(
+            *(self.write(stores[n % 2], f"w{n}", 12) for n in range(WRITERS)), self.meddle(15)
+        )
+        for client in self.clients:
+            client.trouble = 0.0
+        await asyncio.sleep(60)  # Virtual: everything under way arrives.
+        third = await self.connect(30.0)
+        await asyncio.sleep(60)
+        self.check([*stores, third], seen)
+        for store in (*stores, third):
+            assert store.failure is None
+            await store.aclose()
+
+    def check(self, stores: list[EtcdStore], seen: list[Seen]) -> None:
+        kept = {}
+        for outer, (value, _) in self.etcd.kvs.items():
+            key, found = self.keys.inner(outer), Value.decode(value)
+            if key is not None and found is not None:
+                kept[key] = (key, found.value, found.revision)
+        for store in stores:
+            assert store.list("/registry/").items == [kept[key] for key in sorted(kept)]
+            assert store.durable == store.revision == stores[0].durable
+        facts = dict(seen[0].facts)
+        for revision, told in seen[1].facts.items():
+            mine = facts.setdefault(revision, told)
+            assert [f[:3] for f in mine] == [f[:3] for f in told], "both are told the same"
+        texts = {
+            fact.value.decode(errors="replace"): revision
+            for revision, told in facts.items() for fact in told if fact.value is not None
+        }  # fmt: skip
+        began = [min(one.facts) for one in seen if one.facts]
+        whole = began and set(facts) == set(range(1, stores[0].durable + 1))
+        for text, fate in self.fates.items():
+            if isinstance(fate, int):
+                assert texts.get(text, fate if not whole else None) == fate, "acknowledged"
+            else:
+                assert isinstance(fate, Superseded | StoreUnavailable), fate
+                assert not isinstance(fate, Superseded) or text not in texts, "superseded"
+        numbers = [
+            int(fact.value or b"0")
+            for _, told in sorted(facts.items()) for fact in told if fact.key == COUNTER
+        ]  # fmt: skip
+        assert len(dict(self.counted)) == len(self.counted), "no update is lost"
+        if whole:
+            assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("trouble", [0.0, 0.05, 0.3])
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=15)
+def test_whatever_the_network_does(simulate: Any, trouble: float, by_hand: bool, seed: int) -> None:
+    simulate(Run(seed, trouble, by_hand).main, seed=seed, policy="random")
