@@ -34,6 +34,7 @@ class Seen:
     """What one watcher was told, from where it last began."""
 
     store: EtcdStore
+    by_hand: bool  # Then a deletion may be known, by listing, before it was adopted: no fact of it.
     facts: dict[int, list[Fact]] = field(default_factory=dict)
     cursor: Any = None
 
@@ -51,7 +52,8 @@ class Seen:
             self.begin()
             return
         for fact in facts:
-            assert fact.revision in (self.last, self.last + 1), "in order, without a gap"
+            assert fact.revision >= self.last, "in order"
+            assert self.by_hand or fact.revision <= self.last + 1, "without a gap"
             self.last = fact.revision
             told = self.facts.setdefault(fact.revision, [])
             assert fact.key not in [one.key for one in told], "once"
@@ -134,7 +136,7 @@ class Run:
 
     async def main(self) -> None:
         stores = [await self.connect(self.chance.choice([1.0, 30.0])) for _ in range(2)]
-        seen = [Seen(store) for store in stores]
+        seen = [Seen(store, self.by_hand) for store in stores]
         for one in seen:
             one.begin()
         await asyncio.gather(
@@ -162,7 +164,9 @@ class Run:
         facts = dict(seen[0].facts)
         for revision, told in seen[1].facts.items():
             mine = facts.setdefault(revision, told)
-            assert [f[:3] for f in mine] == [f[:3] for f in told], "both are told the same"
+            one, other = ([f[:3] for f in facts if not (self.by_hand and f.value is None)]
+                          for facts in (mine, told))  # fmt: skip
+            assert one == other, "both are told the same"
         texts = {
             fact.value.decode(errors="replace"): revision
             for revision, told in facts.items() for fact in told if fact.value is not None
@@ -187,6 +191,6 @@ class Run:
 @pytest.mark.parametrize("by_hand", [False, True])
 @pytest.mark.parametrize("trouble", [0.0, 0.05, 0.3])
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_whatever_the_network_does(simulate: Any, trouble: float, by_hand: bool, seed: int) -> None:
     simulate(Run(seed, trouble, by_hand).main, seed=seed, policy="random")

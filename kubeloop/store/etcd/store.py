@@ -361,9 +361,9 @@ class EtcdStore(Store):
         while True:
             seen = self._mirror.seen
             try:
-                if forgotten:
-                    self._relisted(await list_all(self._client, keys))
-                    forgotten = False
+                while forgotten:
+                    known = self._mirror.base
+                    forgotten = not self._relisted(await list_all(self._client, keys), known)
                 await self._client.watch(keys.first, keys.end, self._mirror.seen, self._heard)
             except Compacted as error:
                 logger.warning("what came after %d must be listed: %s", self._mirror.seen, error)
@@ -402,14 +402,19 @@ class EtcdStore(Store):
         self._mirror.recorded(record, revision)
         self._publish(record.last)
 
-    def _relisted(self, listing: Listing) -> None:
-        """Catch up although etcd has forgotten what happened. Raises: StoreFailed.
+    def _relisted(self, listing: Listing, known: int) -> bool:
+        """Catch up although etcd has forgotten what happened; tell whether the listing will do.
 
         Whoever watches is told Expired if a group was missed.
+
+        known: the revision of etcd of the newest group that was known before it was asked.
+        Raises: StoreFailed.
         """
         mirror, group, due = self._mirror, self._group, self._due
-        if listing.base < mirror.base or listing.last < self.durable:
+        if listing.base < known:
             raise StoreFailed(mirror.backwards())
+        if listing.base < mirror.base:
+            return False  # Meanwhile a group of ours was found to be in etcd.
         if listing.base == mirror.base:
             mirror.compare(listing)  # A group may still be under way.
         else:
@@ -426,6 +431,7 @@ class EtcdStore(Store):
             self._superseded += [done for at, done in due if at > last]
             self._settle([done for at, done in due if at <= last], None)
         self._go_on()
+        return True
 
     # Tasks.
 
