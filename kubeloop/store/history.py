@@ -1,10 +1,10 @@
 """The store's memory: a single-writer, in-memory, multi-version map of packed objects. Pure.
 
-Every revision since the floor keeps a tree of its own, which shares with its neighbours all that
-did not change, and the facts that led to it. So a read, a list, a fork at an old revision costs
-what it costs now, going back is forgetting the newest trees, and compaction the oldest ones, a few
-at every commit: never is there a pause. Values are bytes and never change: trees and facts share
-them.
+Every revision since the floor keeps the facts that led to it, and one in some keeps a tree, which
+shares with its neighbours all that did not change; what lies between follows from the tree before
+and a few facts. So a read, a list, a fork at an old revision costs about what it costs now, going
+back is forgetting the newest revisions, and compaction the oldest ones, a few at every commit:
+never is there a pause. Values are bytes and never change: trees and facts share them.
 """
 
 from bisect import bisect_right
@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from kubeloop.api.errors import Expired
 from kubeloop.store import tree as trees
 from kubeloop.store.facts import Cause, Fact
-from kubeloop.store.tree import Tree
+from kubeloop.store.tree import Found, Tree
 
 _LAST: Final = "\U0010ffff"  # Sorts after every character of a key.
-_FORGET_MAX: Final = 4  # Revisions forgotten at each commit: a backlog melts, nobody waits for it.
-_FORGET_AT_ONCE: Final = 256  # When somebody asks for a compaction.
+_STEP: Final = 32  # One revision in so many keeps its tree.
+_FORGET_MAX: Final = 2 * _STEP  # Revisions forgotten at a commit: a backlog melts, nobody waits.
 _NO_CHECKS: Final[Mapping[str, int]] = {}
 
 
@@ -97,6 +97,7 @@ class Retention:
 class Version(NamedTuple):
     """How things are at a revision, and the facts that led there.
 
+    tree:   of all values; within a history `_LATER` if it has not been needed yet.
     leases: from `_lease` to nothing, at the revision of the write it belongs to.
     size:   the bytes of all values.
     told:   the bytes of the values of all facts there ever were, as far as it is known.
@@ -110,10 +111,14 @@ class Version(NamedTuple):
     facts: tuple[Fact, ...]
 
 
+_LATER: Final = trees.Leaf(None, [], [], [])
+
+
 class History:
     """Knows nothing of files, sockets or time.
 
     revision: the newest.
+    floor:    the oldest revision that can still be read and watched from.
     settled:  up to here nothing will be taken back any more; the floor stays below.
     """
 
@@ -121,9 +126,14 @@ class History:
         self.retention = retention or Retention()
         first = begin or Version(0, None, None, 0, 0, ())
         self.revision = self.settled = first.revision
-        self._floor = first.revision
+        self.floor = first.revision
+        self._floor_told = first.told
         self._now = first
-        self._versions: deque[Version] = deque([first])  # Of the floor, and of all since.
+        self._tree, self._edit = first.tree, object()  # The tree of now, which grows in place.
+        # From one that keeps its tree, at the floor or before; and which ones do.
+        self._versions: deque[Version] = deque([first])
+        self._kept = 0  # How many of them are after the floor.
+        self._whole: deque[int] = deque([first.revision])
 
     @classmethod
     def restored(
@@ -152,11 +162,6 @@ class History:
         """How many bytes all values have."""
         return self._now.size
 
-    @property
-    def floor(self) -> int:
-        """The oldest revision that can still be read and watched from."""
-        return max(self._floor, self._versions[0].revision)
-
     # Writing.
 
     def commit(
@@ -175,9 +180,8 @@ class History:
         checks: the revisions that keys must have which are not written; 0: it must not exist.
         Raises: CompareFailed. Cost: O(log keys) for each write.
         """
-        tree = self._now.tree
         for key, expected in checks.items():
-            self._compare(key, expected, trees.get(tree, key))
+            _compare(key, expected, trees.get(self._tree, key))
         return self.apply(self.revision + 1, writes, cause, at=at)
 
     def apply(
@@ -189,51 +193,63 @@ class History:
         """
         assert writes, "a commit changes something"
         assert revision > self.revision
-        _, tree, leases, size, told, _ = self._now
+        tree, edit = self._tree, self._edit
+        _, _, leases, size, told, _ = self._now
         facts: list[Fact] = []
         for key, value, expect, expires in writes:
             if value is None:
-                tree, found = trees.remove(tree, key)
+                tree, found = trees.remove(tree, key, edit)
             else:
-                tree, found = trees.put(tree, key, value, revision)
+                tree, found = trees.put(tree, key, value, revision, edit)
                 size += len(value)
                 told += len(value)
-            if expect is not None:
-                self._compare(key, expect, found)
             if found is None:
                 facts.append(Fact(revision, key, value, None, cause, 0, at))
             else:
                 facts.append(Fact(revision, key, value, found[0], cause, found[1], at))
                 size -= len(found[0])
+            if expect is not None and expect != facts[-1].prev_revision:
+                self._tree = _undone(tree, facts, edit)
+                raise CompareFailed(key, expected=expect, found=facts[-1].prev_revision)
             if expires is not None:
                 leases, _ = trees.put(leases, _lease(expires, key), b"", revision)
-        self._now = Version(revision, tree, leases, size, told, tuple(facts))
-        self.revision = revision
+        self._now = Version(revision, _LATER, leases, size, told, tuple(facts))
+        self._tree, self.revision = tree, revision
         self._versions.append(self._now)
-        self._forget(_FORGET_MAX)
+        self._kept += 1
+        if revision - self._whole[-1] >= _STEP:
+            self._freeze()
+        self._raise_floor()
+        self._forget()
         return self._now.facts
 
     def rollback(self, revision: int) -> None:
         """Undo what came after `revision`: it could not be made durable, and nobody was told."""
         assert self.settled <= revision <= self.revision
-        while self._now.revision > revision:
+        self._tree, self._edit = self._at(revision).tree, object()
+        while self._versions[-1].revision > revision:
             self._versions.pop()
-            self._now = self._versions[-1]
-        self.revision = revision
+            self._kept -= 1
+        while self._whole[-1] > revision:
+            self._whole.pop()
+        self._now, self.revision = self._versions[-1], revision
 
     def compact(self, revision: int) -> None:
         """Forget how things were before `revision`, or `settled`; that becomes the floor.
 
-        Memory is given back now and with the next commits, in pieces.
+        Memory is given back with the next commits, in pieces.
         """
-        self._floor = max(self._floor, min(revision, self.settled))
-        self._forget(_FORGET_AT_ONCE)
+        revision = min(revision, self.settled)
+        if revision > self.floor:
+            index = self._index(revision)
+            self.floor, self._floor_told = revision, self._versions[index].told
+            self._kept = len(self._versions) - 1 - index
 
     # Reading.
 
     def get(self, key: str, revision: int | None = None) -> Stored | None:
         """Return the value of `key`, now or at a revision; None if it had none. Raises: Expired."""
-        found = trees.get(self._at(revision).tree, key)
+        found = trees.get(self._tree_at(revision), key)
         return None if found is None else Stored(key, *found)
 
     def list(
@@ -243,10 +259,11 @@ class History:
 
         limit:  0 for all.
         Raises: Expired.
-        Cost:   O(page + log keys), whatever has changed since.
+        Cost:   O(page + log keys), whatever has changed since; and for the first who asks for a
+                revision that of _STEP writes.
         """
         at = self.revision if revision is None else min(revision, self.revision)
-        tree = self._at(revision).tree
+        tree = self._tree_at(revision)
         first = prefix if start_after < prefix else start_after + "\0"
         end = prefix + _LAST
         keys, values, revisions = trees.between(tree, first, end, limit)
@@ -258,9 +275,9 @@ class History:
     def version(self, revision: int | None = None) -> Version:
         """Return how things are, now or at a revision: a value that never changes.
 
-        Raises: Expired. Cost: O(1).
+        Raises: Expired. Cost: O(1) in the number of keys.
         """
-        return self._at(revision)
+        return self._at(self.revision if revision is None else revision)
 
     def since(self, revision: int) -> Sequence[Fact]:
         """Return the facts after `revision`, oldest first. Raises: Expired."""
@@ -270,7 +287,7 @@ class History:
     def facts_at(self, revision: int) -> tuple[Fact, ...]:
         """Return the facts of one revision. Raises: Expired, for the floor, too."""
         self._check(revision - 1)
-        version = self._at(revision)
+        version = self._versions[self._index(revision)]
         return version.facts if version.revision == revision else ()
 
     def versions(self, key: str) -> Sequence[Fact]:
@@ -296,7 +313,7 @@ class History:
 
     def leases(self, revision: int | None = None) -> Iterator[tuple[str, int, float]]:
         """Yield (key, revision, expires) of every lease that holds, the earliest first."""
-        return leases_of(self._at(revision))
+        return leases_of(self.version(revision))
 
     def due(self, now: float, *, limit: int = 1000) -> Sequence[str]:
         """Return the keys whose lease has run out: somebody ought to delete them.
@@ -307,7 +324,7 @@ class History:
         over = trees.between(self._now.leases, "", _lease(now, _LAST))
         for lease, at in zip(over.keys, over.revisions, strict=True):
             _, key = _leased(lease)
-            stored = trees.get(self._now.tree, key)
+            stored = trees.get(self._tree, key)
             if stored is not None and stored[1] == at:
                 found.append(key)
                 if len(found) == limit:
@@ -324,45 +341,72 @@ class History:
     def fork(self, revision: int | None = None) -> "History":
         """Return a history that goes on from a revision, and shares everything before.
 
-        Raises: Expired. Cost: O(1).
+        Raises: Expired. Cost: O(1) in the number of keys.
         """
-        return History(retention=self.retention, begin=self._at(revision)._replace(facts=()))
+        return History(retention=self.retention, begin=self.version(revision)._replace(facts=()))
 
     # Parts.
 
-    def _compare(self, key: str, expected: int, found: tuple[bytes, int] | None) -> None:
-        revision = 0 if found is None else found[1]
-        if revision != expected:
-            raise CompareFailed(key, expected=expected, found=revision)
+    def _freeze(self) -> Version:
+        """Have the tree of now stay as it is: the next change makes another."""
+        if self._now.tree is _LATER:
+            self._now = self._versions[-1] = self._now._replace(tree=self._tree)
+            self._whole.append(self.revision)
+            self._edit = object()
+        return self._now
 
-    def _forget(self, most: int) -> None:
-        """Forget the oldest revisions, as far as the limits and the floor ask for it."""
-        versions, limits = self._versions, self.retention
+    def _raise_floor(self) -> None:
+        """Raise the floor as far as the limits ask for it."""
+        limits, now = self.retention, self._now
         revisions, age_s, size = limits.revisions, limits.age_s, limits.bytes
-        while most and len(versions) > 1:
-            oldest = versions[1]  # The first tells how things were at the floor, not how it came.
+        while self._kept:
+            oldest = self._versions[-self._kept]
             if not (
-                (revisions is not None and len(versions) - 1 > revisions)
-                or oldest.revision <= self._floor
-                or (size is not None and self._now.told - versions[0].told > size)
-                or (age_s is not None and self._now.facts[0].at - oldest.facts[0].at > age_s)
+                (revisions is not None and self._kept > revisions)
+                or (size is not None and now.told - self._floor_told > size)
+                or (age_s is not None and now.facts[0].at - oldest.facts[0].at > age_s)
             ):
                 return
             if oldest.revision > self.settled:
                 return
+            self.floor, self._floor_told = oldest.revision, oldest.told
+            self._kept -= 1
+
+    def _forget(self) -> None:
+        """Drop some of what is not needed any more to tell how things were since the floor."""
+        versions, whole = self._versions, self._whole
+        while len(whole) > 1 and whole[1] <= self.floor:
+            whole.popleft()
+        for _ in range(_FORGET_MAX):
+            if versions[0].revision >= whole[0]:
+                return
             versions.popleft()
-            most -= 1
 
     def _check(self, revision: int) -> None:
         if revision < self.floor:
             raise Expired.revision(asked=revision, oldest=self.floor)
 
-    def _at(self, revision: int | None) -> Version:
-        """Return the version that holds at a revision. Raises: Expired."""
-        if revision is None or revision >= self._now.revision:
-            return self._now
+    def _tree_at(self, revision: int | None) -> Tree:
+        """Return the tree that holds now or at a revision, to be read at once. Raises: Expired."""
+        if revision is None or revision >= self.revision:
+            return self._tree
+        return self._at(revision).tree
+
+    def _at(self, revision: int) -> Version:
+        """Return the version that holds at a revision, with its tree. Raises: Expired."""
+        if revision >= self.revision:
+            return self._freeze()
         self._check(revision)
-        return self._versions[self._index(revision)]
+        index = before = self._index(revision)
+        while self._versions[before].tree is _LATER:
+            before -= 1
+        if before < index:
+            tree, edit = self._versions[before].tree, object()
+            for later in range(before + 1, index + 1):
+                for fact in self._versions[later].facts:
+                    tree = _changed(tree, fact.key, fact.value, fact.revision, edit)
+            self._versions[index] = self._versions[index]._replace(tree=tree)
+        return self._versions[index]
 
     def _index(self, revision: int) -> int:
         """Return where the version is that holds at a revision, not older than the first."""
@@ -392,6 +436,25 @@ class History:
         """Drop a lease that no version from now on will know."""
         now = self._now._replace(leases=trees.remove(self._now.leases, lease)[0])
         self._now = self._versions[-1] = now
+
+
+def _compare(key: str, expected: int, found: Found) -> None:
+    revision = 0 if found is None else found[1]
+    if revision != expected:
+        raise CompareFailed(key, expected=expected, found=revision)
+
+
+def _changed(tree: Tree, key: str, value: bytes | None, revision: int, edit: object) -> Tree:
+    if value is None:
+        return trees.remove(tree, key, edit)[0]
+    return trees.put(tree, key, value, revision, edit)[0]
+
+
+def _undone(tree: Tree, facts: Sequence[Fact], edit: object) -> Tree:
+    """Return a tree without the changes these facts tell of, the newest of which comes last."""
+    for fact in reversed(facts):
+        tree = _changed(tree, fact.key, fact.prev, fact.prev_revision, edit)
+    return tree
 
 
 def leases_of(version: Version) -> Iterator[tuple[str, int, float]]:

@@ -1,32 +1,39 @@
-"""A persistent ordered map from keys to values and their revisions: a B+tree whose nodes never
-change. Pure.
+"""A persistent ordered map from keys to values and their revisions: a B+tree. Pure.
 
 Writing makes new nodes along one path from the root and shares all others with the tree before. So
-every revision keeps a tree of its own for the price of one path; a fork is a reference, going back
-is forgetting a root, and another thread may read a tree while the next one grows. Branches count
-what is below them: how many keys lie between two others is known without visiting them.
+a tree of the past costs no more than the paths that changed since; a fork is a reference, going
+back is forgetting a root, and another thread may read a tree while the next one grows. Branches
+count what is below them: how many keys lie between two others is known without visiting them.
+
+Whoever makes many changes and needs only the last tree gives them all the same *edit*, any object
+of his own: nodes he has made are then changed in place. Once he gives the tree away he takes a new
+one, and the tree never changes again.
 
 A tree is its root; None is the empty one. Leaves hold lists of strings, bytes and numbers and no
 object per key: that is the least memory there can be, and next to nothing for the garbage
-collector. Lists, for they are copied three times as fast as tuples; none is changed once it is in
-a node.
+collector. They are small, because to copy a list is to touch all that it refers to.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-LEAF_MAX: Final = 32  # Keys of a leaf: more are cheaper to list, fewer are cheaper to change.
+LEAF_MAX: Final = 16  # Keys of a leaf.
 BRANCH_MAX: Final = 32
 
 
 class Leaf:
-    """Some keys in order, their values and the revisions these were written at."""
+    """Some keys in order, their values and the revisions these were written at.
 
-    __slots__ = ("keys", "revisions", "values")
+    edit: in which it was made. `keys` may be another leaf's, too, and is never changed.
+    """
 
-    def __init__(self, keys: list[str], values: list[bytes], revisions: list[int]) -> None:
-        self.keys, self.values, self.revisions = keys, values, revisions
+    __slots__ = ("edit", "keys", "revisions", "values")
+
+    def __init__(
+        self, edit: object, keys: list[str], values: list[bytes], revisions: list[int]
+    ) -> None:
+        self.edit, self.keys, self.values, self.revisions = edit, keys, values, revisions
 
     @property
     def count(self) -> int:
@@ -35,12 +42,15 @@ class Leaf:
 
 
 class Branch:
-    """Some trees in order. bounds: the least key of each but the first;  count: of all keys."""
+    """Some trees in order. bounds: the least key of each but the first;  count: of all keys.
 
-    __slots__ = ("bounds", "children", "count")
+    edit: in which it was made. `bounds` may be another branch's, too, and is never changed.
+    """
 
-    def __init__(self, bounds: list[str], children: "list[Node]", count: int) -> None:
-        self.bounds, self.children, self.count = bounds, children, count
+    __slots__ = ("bounds", "children", "count", "edit")
+
+    def __init__(self, edit: object, bounds: list[str], children: "list[Node]", count: int) -> None:
+        self.edit, self.bounds, self.children, self.count = edit, bounds, children, count
 
 
 Node = Leaf | Branch
@@ -69,53 +79,55 @@ def get(tree: Tree, key: str) -> Found:
     return None
 
 
-def put(tree: Tree, key: str, value: bytes, revision: int) -> tuple[Node, Found]:
+def put(
+    tree: Tree, key: str, value: bytes, revision: int, edit: object = None
+) -> tuple[Node, Found]:
     """Return the tree in which `key` has this value, and what it had before.
 
+    edit: None: `tree` stays as it is.
     Cost: O(log n), in time and in new memory.
     """
+    edit = edit or object()
     if tree is None:
-        return Leaf([key], [value], [revision]), None
-    path, leaf = _descend(tree, key)
-    keys, values, revisions = leaf.keys, leaf.values.copy(), leaf.revisions.copy()
-    index = bisect_left(keys, key)
-    if index < len(keys) and keys[index] == key:
-        found = values[index], revisions[index]
-        values[index], revisions[index] = value, revision
-        return _replaced(path, Leaf(keys, values, revisions), 0), found
-    keys = keys.copy()
-    keys.insert(index, key)
-    values.insert(index, value)
-    revisions.insert(index, revision)
-    if len(keys) <= LEAF_MAX:
-        return _replaced(path, Leaf(keys, values, revisions), 1), None
-    # Keys that come in order leave full leaves behind; others leave halves, with room to grow.
-    cut = LEAF_MAX if index == LEAF_MAX else len(keys) // 2
-    left = Leaf(keys[:cut], values[:cut], revisions[:cut])
-    right = Leaf(keys[cut:], values[cut:], revisions[cut:])
-    return _split(path, left, right, keys[cut]), None
-
-
-def remove(tree: Tree, key: str) -> tuple[Tree, Found]:
-    """Return the tree without `key`, and what it had: None if it is the same. Cost: O(log n)."""
-    if tree is None:
-        return None, None
-    path, leaf = _descend(tree, key)
+        return Leaf(edit, [key], [value], [revision]), None
+    root, path, leaf = _own_path(tree, key, edit)
     keys = leaf.keys
     index = bisect_left(keys, key)
-    if index == len(keys) or keys[index] != key:
+    if index < len(keys) and keys[index] == key:
+        found = leaf.values[index], leaf.revisions[index]
+        leaf.values[index], leaf.revisions[index] = value, revision
+        return root, found
+    leaf.keys = keys = [*keys[:index], key, *keys[index:]]
+    leaf.values.insert(index, value)
+    leaf.revisions.insert(index, revision)
+    for branch, _ in path:
+        branch.count += 1
+    if len(keys) <= LEAF_MAX:
+        return root, None
+    # Keys that come in order leave full leaves behind; others leave halves, with room to grow.
+    cut = LEAF_MAX if index == LEAF_MAX else len(keys) // 2
+    right = Leaf(edit, keys[cut:], leaf.values[cut:], leaf.revisions[cut:])
+    leaf.keys = keys[:cut]
+    del leaf.values[cut:], leaf.revisions[cut:]
+    return _insert(root, path, right, keys[cut], edit), None
+
+
+def remove(tree: Tree, key: str, edit: object = None) -> tuple[Tree, Found]:
+    """Return the tree without `key`, and what it had: None if it is the same. Cost: O(log n)."""
+    found = get(tree, key)
+    if tree is None or found is None:
         return tree, None
-    found = leaf.values[index], leaf.revisions[index]
-    node: Node = Leaf(
-        keys[:index] + keys[index + 1 :],
-        leaf.values[:index] + leaf.values[index + 1 :],
-        leaf.revisions[:index] + leaf.revisions[index + 1 :],
-    )
+    edit = edit or object()
+    root, path, leaf = _own_path(tree, key, edit)
+    index = bisect_left(leaf.keys, key)
+    leaf.keys = leaf.keys[:index] + leaf.keys[index + 1 :]
+    del leaf.values[index], leaf.revisions[index]
     for branch, position in reversed(path):
-        node = _shrunk(branch, position, node)
-    while isinstance(node, Branch) and len(node.children) == 1:
-        node = node.children[0]
-    return (node if node.count else None), found
+        branch.count -= 1
+        _mend(branch, position, edit)
+    while isinstance(root, Branch) and len(root.children) == 1:
+        root = root.children[0]
+    return (root if root.count else None), found
 
 
 def rank(tree: Tree, key: str) -> int:
@@ -164,17 +176,94 @@ def count(tree: Tree) -> int:
 def build(keys: list[str], values: list[bytes], revisions: list[int]) -> Tree:
     """Return the tree of these, whose keys must be in order, without repetition. Cost: O(n)."""
     level: list[tuple[str, Node]] = []
+    edit = object()
     for start in range(0, len(keys), LEAF_MAX):
         part = slice(start, start + LEAF_MAX)
-        leaf = Leaf(keys[part], values[part], revisions[part])
+        leaf = Leaf(edit, keys[part], values[part], revisions[part])
         level.append((leaf.keys[0], leaf))
     while len(level) > 1:
         upper: list[tuple[str, Node]] = []
         for start in range(0, len(level), BRANCH_MAX):
             group = level[start : start + BRANCH_MAX]
-            upper.append((group[0][0], _branch(group)))
+            upper.append((group[0][0], _branch(group, edit)))
         level = upper
     return level[0][1] if level else None
+
+
+def _own_path(tree: Node, key: str, edit: object) -> tuple[Node, list[tuple[Branch, int]], Leaf]:
+    """Return the root, the branches on the way to `key` and its leaf, all made in this edit."""
+    root = node = tree if tree.edit is edit else _copy(tree, edit)
+    path: list[tuple[Branch, int]] = []
+    while isinstance(node, Branch):
+        index = bisect_right(node.bounds, key)
+        path.append((node, index))
+        child = node.children[index]
+        if child.edit is not edit:
+            child = node.children[index] = _copy(child, edit)
+        node = child
+    return root, path, node
+
+
+def _copy(node: Node, edit: object) -> Node:
+    if isinstance(node, Leaf):
+        return Leaf(edit, node.keys, node.values.copy(), node.revisions.copy())
+    return Branch(edit, node.bounds, node.children.copy(), node.count)
+
+
+def _insert(
+    root: Node, path: list[tuple[Branch, int]], extra: Node, bound: str, edit: object
+) -> Node:
+    """Put a node that begins at `bound` behind the one the path leads to; return the root."""
+    for branch, index in reversed(path):
+        children, bounds = branch.children, branch.bounds
+        children.insert(index + 1, extra)
+        bounds = branch.bounds = [*bounds[:index], bound, *bounds[index:]]
+        if len(children) <= BRANCH_MAX:
+            return root
+        cut = BRANCH_MAX if index == BRANCH_MAX - 1 else len(children) // 2
+        extra = Branch(edit, bounds[cut:], children[cut:], _sum(children[cut:]))
+        bound = bounds[cut - 1]
+        branch.bounds = bounds[: cut - 1]
+        del children[cut:]
+        branch.count -= extra.count
+    return Branch(edit, [bound], [root, extra], root.count + extra.count)
+
+
+def _mend(branch: Branch, index: int, edit: object) -> None:
+    """Take away a child that has become empty, or join it to a neighbour if both are small."""
+    children, bounds = branch.children, branch.bounds
+    if children[index].count == 0:
+        if len(children) > 1:
+            del children[index]
+            at = max(0, index - 1)
+            branch.bounds = bounds[:at] + bounds[at + 1 :]
+        return
+    for left in (index - 1, index):
+        if 0 <= left < len(children) - 1:
+            joined = _joined(children[left], children[left + 1], bounds[left], edit)
+            if joined is not None:
+                children[left : left + 2] = [joined]
+                branch.bounds = bounds[:left] + bounds[left + 1 :]
+                return
+
+
+def _joined(left: Node, right: Node, bound: str, edit: object) -> Node | None:
+    """Return two neighbours as one, None if they would not be at home in half a node."""
+    if isinstance(left, Leaf) and isinstance(right, Leaf):
+        if len(left.keys) + len(right.keys) > LEAF_MAX // 2:
+            return None
+        return Leaf(
+            edit,
+            left.keys + right.keys,
+            left.values + right.values,
+            left.revisions + right.revisions,
+        )
+    assert isinstance(left, Branch), "all leaves are at one depth"
+    assert isinstance(right, Branch), "all leaves are at one depth"
+    if len(left.children) + len(right.children) > BRANCH_MAX // 2:
+        return None
+    bounds = [*left.bounds, bound, *right.bounds]
+    return Branch(edit, bounds, left.children + right.children, left.count + right.count)
 
 
 def _descend(tree: Node, key: str) -> tuple[list[tuple[Branch, int]], Leaf]:
@@ -185,68 +274,6 @@ def _descend(tree: Node, key: str) -> tuple[list[tuple[Branch, int]], Leaf]:
         path.append((tree, index))
         tree = tree.children[index]
     return path, tree
-
-
-def _replaced(path: list[tuple[Branch, int]], node: Node, more: int) -> Node:
-    """Return the root above a node in place of the one that was there, with `more` keys."""
-    for branch, index in reversed(path):
-        children = branch.children.copy()
-        children[index] = node
-        node = Branch(branch.bounds, children, branch.count + more)
-    return node
-
-
-def _split(path: list[tuple[Branch, int]], node: Node, extra: Node, bound: str) -> Node:
-    """Return the root above two nodes in place of one, with a key more; one begins at `bound`."""
-    for depth in range(len(path) - 1, -1, -1):
-        branch, index = path[depth]
-        children, bounds = branch.children.copy(), branch.bounds.copy()
-        children[index] = node
-        children.insert(index + 1, extra)
-        bounds.insert(index, bound)
-        if len(children) <= BRANCH_MAX:
-            return _replaced(path[:depth], Branch(bounds, children, branch.count + 1), 1)
-        cut = BRANCH_MAX if index == BRANCH_MAX - 1 else len(children) // 2
-        node = Branch(bounds[: cut - 1], children[:cut], _sum(children[:cut]))
-        extra = Branch(bounds[cut:], children[cut:], _sum(children[cut:]))
-        bound = bounds[cut - 1]
-    return Branch([bound], [node, extra], node.count + extra.count)
-
-
-def _shrunk(branch: Branch, index: int, node: Node) -> Node:
-    """Return a branch with a child that has become smaller: perhaps gone, or joined to another."""
-    children, bounds = branch.children.copy(), branch.bounds.copy()
-    children[index] = node
-    if node.count == 0:
-        if len(children) == 1:
-            return node
-        del children[index]
-        del bounds[max(0, index - 1)]
-        return Branch(bounds, children, branch.count - 1)
-    for left in (index - 1, index):
-        if 0 <= left < len(children) - 1:
-            joined = _joined(children[left], children[left + 1], bounds[left])
-            if joined is not None:
-                children[left : left + 2] = [joined]
-                del bounds[left]
-                break
-    return Branch(bounds, children, branch.count - 1)
-
-
-def _joined(left: Node, right: Node, bound: str) -> Node | None:
-    """Return two neighbours as one, None if they would not be at home in half a node."""
-    if isinstance(left, Leaf) and isinstance(right, Leaf):
-        if len(left.keys) + len(right.keys) > LEAF_MAX // 2:
-            return None
-        return Leaf(
-            left.keys + right.keys, left.values + right.values, left.revisions + right.revisions
-        )
-    assert isinstance(left, Branch), "all leaves are at one depth"
-    assert isinstance(right, Branch), "all leaves are at one depth"
-    if len(left.children) + len(right.children) > BRANCH_MAX // 2:
-        return None
-    bounds = [*left.bounds, bound, *right.bounds]
-    return Branch(bounds, left.children + right.children, left.count + right.count)
 
 
 def _leaves(tree: Tree, first: str) -> Iterator[Leaf]:
@@ -260,9 +287,9 @@ def _leaves(tree: Tree, first: str) -> Iterator[Leaf]:
             yield from _leaves(child, "")
 
 
-def _branch(group: list[tuple[str, Node]]) -> Branch:
+def _branch(group: list[tuple[str, Node]], edit: object) -> Branch:
     children = [node for _, node in group]
-    return Branch([bound for bound, _ in group[1:]], children, _sum(children))
+    return Branch(edit, [bound for bound, _ in group[1:]], children, _sum(children))
 
 
 def _sum(children: list[Node]) -> int:

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from kubeloop.api.errors import Expired
 from kubeloop.store.facts import NO_CAUSE, Fact, key_of, prefix_of
-from kubeloop.store.history import CompareFailed, History, Retention, Write
+from kubeloop.store.history import _STEP, CompareFailed, History, Retention, Write
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Cursor
 
@@ -208,7 +208,7 @@ def test_history_forgets_in_time() -> None:
         history.commit([Write(key_of("pods", "a", f"p{number % 7}"), pod("", number))], NO_CAUSE)
         history.settled = history.revision
         assert len(history.since(history.floor)) <= 10
-    assert len(history._versions) == 11
+    assert len(history._versions) <= 11 + _STEP
 
 
 def commit(store: Store, *keys: str) -> int:

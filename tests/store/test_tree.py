@@ -66,21 +66,24 @@ class Versions(RuleBasedStateMachine):
         changes=st.integers(1, 400),
         puts=st.sampled_from([0.1, 0.5, 0.95]),
         span=st.sampled_from([20, 300, 4000]),
+        at_once=st.booleans(),
     )
-    def go_on(self, of: int, seed: int, changes: int, puts: float, span: int) -> None:
+    def go_on(
+        self, of: int, seed: int, changes: int, puts: float, span: int, at_once: bool
+    ) -> None:
         tree, model = self.versions[of % len(self.versions)]
-        model, chance = dict(model), random.Random(seed)
+        model, chance, edit = dict(model), random.Random(seed), object() if at_once else None
         for _ in range(changes):
             self.revision += 1
             if chance.random() < puts or not model:
                 key = chance.choice(KEYS[:span])
                 value = chance.randbytes(3)
-                tree, found = trees.put(tree, key, value, self.revision)
+                tree, found = trees.put(tree, key, value, self.revision, edit)
                 assert found == model.get(key)
                 model[key] = value, self.revision
             else:
                 key = chance.choice([*list(model)[:50], "nobody"])
-                tree, found = trees.remove(tree, key)
+                tree, found = trees.remove(tree, key, edit)
                 assert found == model.pop(key, None)
         self.versions.append((tree, model))
 
