@@ -240,9 +240,7 @@ class Store:
             failure = self._take_back(error)
             waiting = [*waiting, *self._waiting]
             self._waiting = []
-        if self._waiting and self._writer is not None and self._writer.threaded:
-            self._write()  # The disk works while those who waited are told.
-        self._settle(waiting, failure)
+        self._settle(waiting, failure)  # What they write next goes with the next group.
         if self._waiting and not self._busy:
             self._write()
 

@@ -49,11 +49,6 @@ class Writer:
             # The process-wide registry could stop it behind our back.
             pykka.ActorRegistry.unregister(self._actor)
 
-    @property
-    def threaded(self) -> bool:
-        """Whether `write` returns before it is done."""
-        return self._actor is not None
-
     def write(self, job: Job, done: Callable[[OSError | None], None]) -> None:
         """Do a job; `done` is called on the loop."""
         if self._actor is not None:
