@@ -5,7 +5,7 @@ newest segment may be cut, where a write was under way that was never acknowledg
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from kubeloop.store.frames import (
     read_header,
 )
 from kubeloop.store.history import History, Retention, Write
-from kubeloop.store.log import Log, Transaction, parse_name
+from kubeloop.store.log import Log, parse_name
 
 
 class CorruptLog(Exception):
@@ -112,7 +112,7 @@ class Reader:
         """Return the history the directory tells. Raises: CorruptLog, OSError."""
         values, leases = self._snapshot()
         # What is older than the history will be is folded at once, which is cheaper.
-        recent: deque[Transaction] = deque()
+        recent: deque[_Packed] = deque()
         for transaction in self._transactions():
             recent.append(transaction)
             if retention.revisions is not None and len(recent) > retention.revisions:
@@ -123,7 +123,7 @@ class Reader:
         history = History.restored(begin, items, held, retention=retention)
         values.clear()
         for revision, writes, cause, at in recent:
-            history.apply(revision, writes, cause, at=at)
+            history.apply(revision, [_write(*w) for w in writes], Cause(*cause), at=at)
             history.settled = revision
         return history
 
@@ -145,7 +145,7 @@ class Reader:
         self.revision = self.base = parse_name(max(names))[1]
         return values, leases
 
-    def _transactions(self) -> Iterator[Transaction]:
+    def _transactions(self) -> "Iterator[_Packed]":
         """Yield what the log holds after the snapshot, in order; find the segment to go on with."""
         segments = [n for n in self.disk.names(self.directory) if parse_name(n)[0] == "log"]
         # Segments the snapshot has replaced may be there still: a crash came before their removal.
@@ -169,7 +169,7 @@ class Reader:
                 self.cluster_id = read_header(data, LOG)
         return True
 
-    def _read_segment(self, name: str, *, last: bool) -> Iterator[Transaction]:
+    def _read_segment(self, name: str, *, last: bool) -> "Iterator[_Packed]":
         """Yield the transactions of a segment after the snapshot. Raises: CorruptLog."""
         path = f"{self.directory}/{name}"
         data = self.disk.read(path)
@@ -183,30 +183,31 @@ class Reader:
                     raise CorruptLog(path, found.offset, self.revision, found.why)
                 self.cut = Cut(path, found.offset, len(data) - found.offset, found.why)
                 break
-            yield from self._group(path, found)
+            try:
+                yield from self._group(path, found)
+            except (TypeError, ValueError) as error:
+                why = f"this is no group of transactions: {error}"
+                raise CorruptLog(path, found.offset, self.revision, why) from error
             good = found.end
         self.bytes += good
         self.good = good
 
-    def _group(self, path: str, found: Frame) -> Iterator[Transaction]:
-        """Yield the transactions of a frame after the snapshot."""
-        try:
-            group = [
-                Transaction(revision, [_write(*w) for w in writes], Cause(*cause), at)
-                for revision, writes, cause, at in msgpack.unpackb(found.payload)
-            ]
-        except (TypeError, ValueError) as error:
-            raise CorruptLog(path, found.offset, self.revision, f"no group: {error}") from error
-        for transaction in group:
-            revision = transaction.revision
+    def _group(self, path: str, found: Frame) -> "Iterator[_Packed]":
+        """Yield the transactions of a frame after the snapshot. Raises: TypeError, ValueError."""
+        group: tuple[_Packed, ...] = msgpack.unpackb(found.payload, use_list=False)
+        for packed in group:
+            revision, writes, cause, _ = packed
             if revision <= self.base:
                 continue  # The snapshot has it.
             if revision != self.revision + 1:
                 why = f"revision {revision} follows {self.revision}"
                 raise CorruptLog(path, found.offset, self.revision, why)
+            for key, value, *expires in writes:
+                _check(key, value, *expires)
+            Cause(*cause)
             self.revision = revision
             self.transactions += 1
-            yield transaction
+            yield packed
 
     def _take_header(self, path: str, data: bytes, kind: int) -> None:
         try:
@@ -249,21 +250,33 @@ def read_snapshot(
     return values, leases
 
 
+_Packed = tuple[int, Sequence[Sequence[Any]], Sequence[Any], float]
+"""A transaction as it was packed: its revision, its writes, its cause, when it was committed."""
+
+
+def _check(key: object, value: object, expires: object = None) -> None:
+    """Raises: TypeError if these are no write."""
+    if type(key) is not str or not (value is None or type(value) is bytes):
+        raise TypeError(f"{key!r} is no key, or its value is neither bytes nor nil")
+    if not (expires is None or type(expires) is float):
+        raise TypeError(f"{expires!r} is no time")
+
+
 def _write(key: str, value: bytes | None, expires: float | None = None) -> Write:
     return Write(key, value, None, expires)
 
 
 def _fold(
-    transaction: Transaction,
+    packed: _Packed,
     values: dict[str, tuple[bytes, int]],
     leases: dict[str, tuple[int, float]],
 ) -> None:
     """Bring values up to a transaction."""
-    revision = transaction.revision
-    for key, value, _, expires in transaction.writes:
+    revision, writes, _, _ = packed
+    for key, value, *expires in writes:
         if value is None:
             values.pop(key, None)
             continue
         values[key] = value, revision
-        if expires is not None:
-            leases[key] = revision, expires
+        if expires and expires[0] is not None:
+            leases[key] = revision, expires[0]

@@ -10,6 +10,7 @@ See docs/store.md for what is promised.
 """
 
 import errno
+import gc
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
@@ -100,11 +101,16 @@ class Store:
         if sync == "interval" and later is None:
             raise ValueError("sync='interval' needs `later`, which makes a call after some time")
         lock = disk.lock(f"{directory}/lock")
+        collecting = gc.isenabled()
+        gc.disable()  # Nothing of what is read is garbage: to look for some would double the time.
         try:
             log, history, recovery = recover(disk, directory, fresh_id, retention=retention)
         except BaseException:
             lock.release()
             raise
+        finally:
+            if collecting:
+                gc.enable()
         writer = Writer(log, lock, threadsafe)
         return cls(history, writer=writer, recovery=recovery, sync=sync, later=later)
 
