@@ -240,4 +240,5 @@ def _pieces(cluster_id: bytes, version: Version) -> Iterator[bytes]:
         if size >= _PIECE_BYTES:
             yield frame(msgpack.packb(part))
             part, size = [], 0
-    yield frame(msgpack.packb(part)) + frame(msgpack.packb(trees.count(version.tree)))
+    end = {"keys": trees.count(version.tree), "revision": version.revision}
+    yield frame(msgpack.packb(part)) + frame(msgpack.packb(end))

@@ -31,15 +31,17 @@ from kubeloop.store.log import Log, parse_name
 class CorruptLog(Exception):
     """A file holds bytes that are not what was written. Nothing is skipped silently.
 
-    The way out: restore the directory from a backup, or move the files that are named away, knowing
-    that what came after `revision` is lost.
+    revision: the last that is good; 0 if nothing before the damage tells how things were.
+
+    The way out: a backup, or to go back to `revision`; see `store.backup`.
     """
 
     def __init__(self, path: str, offset: int, revision: int, why: str) -> None:
         super().__init__(
             f"{path} is damaged at byte {offset}: {why}; everything up to revision {revision} is "
-            "good. Restore the directory from a backup, or give up what came after that revision "
-            "with `kubeloop store restore --until-damage`"
+            "good. Restore a backup into a new directory with `kubeloop store restore FILE "
+            "--data-dir NEW`, or give up what came after that revision with `kubeloop store "
+            "restore --until-damage --data-dir DIR`, which keeps the damaged files aside"
         )
         self.path, self.offset, self.revision, self.why = path, offset, revision, why
 
@@ -141,8 +143,10 @@ class Reader:
         path = f"{self.directory}/{max(names)}"
         data = self.disk.read(path)
         self._take_header(path, data, SNAPSHOT)
-        values, leases = read_snapshot(path, data)
-        self.revision = self.base = parse_name(max(names))[1]
+        revision, values, leases = read_snapshot(path, data)
+        if revision != parse_name(max(names))[1]:
+            raise CorruptLog(path, len(data), 0, f"it is a snapshot of revision {revision}")
+        self.revision = self.base = revision
         return values, leases
 
     def _transactions(self) -> "Iterator[_Packed]":
@@ -221,23 +225,23 @@ class Reader:
 
 def read_snapshot(
     path: str, data: bytes
-) -> tuple[dict[str, tuple[bytes, int]], dict[str, tuple[int, float]]]:
-    """Return (value, revision) by key, and (revision, expires) of what has a lease.
+) -> tuple[int, dict[str, tuple[bytes, int]], dict[str, tuple[int, float]]]:
+    """Return its revision, (value, revision) by key, and (revision, expires) of what has a lease.
 
     Raises: CorruptLog.
     """
     values: dict[str, tuple[bytes, int]] = {}
     leases: dict[str, tuple[int, float]] = {}
-    count: Any = None
+    end: dict[str, Any] | None = None
     for found in frames(data):
         if isinstance(found, Flaw):
             raise CorruptLog(path, found.offset, 0, found.why)
-        if count is not None:
+        if end is not None:
             raise CorruptLog(path, found.offset, 0, "the snapshot goes on after its end")
         try:
             content = msgpack.unpackb(found.payload)
-            if isinstance(content, int):
-                count = content
+            if isinstance(content, dict):
+                end = content
                 continue
             for key, value, at, *expires in content:
                 values[key] = value, at
@@ -245,9 +249,12 @@ def read_snapshot(
                     leases[key] = at, expires[0]
         except (TypeError, ValueError) as error:
             raise CorruptLog(path, found.offset, 0, f"no values: {error}") from error
-    if count != len(values):
+    if end is None or end.get("keys") != len(values):
         raise CorruptLog(path, len(data), 0, "the snapshot is not whole")
-    return values, leases
+    revision = end.get("revision")
+    if type(revision) is not int or any(at > revision for _, at in values.values()):
+        raise CorruptLog(path, len(data), 0, f"it cannot be of revision {revision}")
+    return revision, values, leases
 
 
 _Packed = tuple[int, Sequence[Sequence[Any]], Sequence[Any], float]
