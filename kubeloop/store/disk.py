@@ -33,11 +33,8 @@ class Lock(Protocol):
         """Give it back."""
 
 
-class Disk(Protocol):
-    """A file system. Paths are absolute."""
-
-    def open(self, path: str) -> File:
-        """Open a file for writing; it is made if there is none."""
+class Files(Protocol):
+    """Files to be read. Paths are absolute."""
 
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
@@ -47,6 +44,13 @@ class Disk(Protocol):
 
     def names(self, directory: str) -> list[str]:
         """Return the names in a directory, sorted."""
+
+
+class Disk(Files, Protocol):
+    """A file system."""
+
+    def open(self, path: str) -> File:
+        """Open a file for writing; it is made if there is none."""
 
     def rename(self, path: str, to: str) -> None:
         """Rename a file over another, at once."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from kubeloop.store.disk import Disk
+from kubeloop.store.disk import Disk, Files
 from kubeloop.store.facts import Cause
 from kubeloop.store.frames import (
     HEADER_SIZE,
@@ -101,7 +101,7 @@ class Reader:
     empty:      newer ones, without a frame.
     """
 
-    def __init__(self, disk: Disk, directory: str) -> None:
+    def __init__(self, disk: Files, directory: str) -> None:
         self.disk, self.directory = disk, directory
         self.cluster_id = b""
         self.segment, self.good = "", 0
