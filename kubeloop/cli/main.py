@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "image": "image",
     "kubectl": "kubectl",
     "status": "status",
+    "store": "store",
     "up": "up",
 }
 

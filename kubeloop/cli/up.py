@@ -213,7 +213,7 @@ def record_of(cluster: Any, kubeconfig: Path) -> Record:
         pid=os.getpid(),
         url=cluster.url,
         kubeconfig=str(kubeconfig),
-        data_dir=str(cluster.data_dir or ""),
+        data_dir="" if cluster.data_dir is None else str(cluster.data_dir.absolute()),
         nodes=cluster.node_count,
         proxy_mode=cluster.proxy_mode,
         runtime=cluster.runtime_name,

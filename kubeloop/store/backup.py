@@ -16,7 +16,7 @@ from kubeloop.store import tree as trees
 from kubeloop.store.disk import Disk, Files
 from kubeloop.store.frames import HEADER_SIZE, SNAPSHOT, BadHeader, read_header
 from kubeloop.store.history import History, Retention, Version
-from kubeloop.store.log import file_name, parse_name, replaced, write_snapshot
+from kubeloop.store.log import file_name, parse_name, write_snapshot
 from kubeloop.store.recovery import CorruptLog, Reader, Recovery, read_snapshot, recover
 
 EVERYTHING: Final = Retention(revisions=None, age_s=None, bytes=None)
@@ -115,6 +115,15 @@ def files_of(disk: Disk, directory: str) -> list[str]:
     return names
 
 
+def sizes_of(disk: Disk, directory: str) -> dict[str, int]:
+    """Return how many bytes a store's files have, by name. Raises: Refused, OSError."""
+    sizes = {}
+    for name in files_of(disk, directory):
+        with suppress(FileNotFoundError):  # A snapshot has just replaced it.
+            sizes[name] = disk.size(f"{directory}/{name}")
+    return sizes
+
+
 def read_backup(disk: Disk, path: str) -> Content:
     """Read a backup. Raises: DamagedBackup, OSError."""
     return _parse_backup(path, disk.read(path))
@@ -181,7 +190,7 @@ def compact(disk: Disk, directory: str, revision: int | None = None) -> Compacte
     """
     files_of(disk, directory)  # Before a lock is made where there is none.
     with held(disk, directory):
-        before = _sizes(disk, directory)
+        before = sizes_of(disk, directory)
         log, history, recovery = recover(disk, directory, b"", retention=EVERYTHING)
         try:
             version = version_at(history, revision)
@@ -195,14 +204,9 @@ def compact(disk: Disk, directory: str, revision: int | None = None) -> Compacte
                 if parse_name(name)[0] == "log":
                     disk.remove(f"{directory}/{name}")  # The snapshot has all of it.
         disk.sync_directory(directory)
-        after = _sizes(disk, directory)
+        after = sizes_of(disk, directory)
     freed = sum(before.values()) - sum(after.values())
     return Compacted(version.revision, sorted(before.keys() - after.keys()), freed)
-
-
-def superfluous(disk: Disk, directory: str, content: Content) -> list[str]:
-    """Return the names of files that a snapshot has replaced; the next opening ignores them."""
-    return replaced(disk.names(directory), content.recovery.snapshot)
 
 
 # The way out of damage. The caller holds the lock all the time.
@@ -323,10 +327,6 @@ def _parse_backup(path: str, data: bytes) -> Content:
     held = [(key, at, expires) for key, (at, expires) in leases.items()]
     history = History.restored(revision, items, held)
     return Content(history, Recovery(revision, cluster_id, snapshot=revision, bytes=len(data)))
-
-
-def _sizes(disk: Disk, directory: str) -> dict[str, int]:
-    return {name: disk.size(f"{directory}/{name}") for name in files_of(disk, directory)}
 
 
 def _put(disk: Disk, path: str, data: bytes) -> None:
