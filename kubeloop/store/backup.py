@@ -268,8 +268,8 @@ def go_back(disk: Disk, directory: str, loss: Loss, aside: str) -> Recovery:
         data = disk.read(path)
         _put(disk, f"{directory}/{aside}/{name}", data)
         _put(disk, path, data[:size])
-    # The newest first: what remains in between is still seen to be damaged, or good.
-    for name in reversed(loss.aside):
+    # The oldest first: while newer ones are left, what is missing before them is seen.
+    for name in loss.aside:
         if loss.cut is None or name != loss.cut[0]:
             disk.rename(f"{directory}/{name}", f"{directory}/{aside}/{name}")
             disk.sync_directory(f"{directory}/{aside}")

@@ -89,10 +89,13 @@ def test_a_backup_restores_to_the_same(place: Place) -> None:
     assert written.keys == len(page.keys)
     assert written.value_bytes == sum(map(len, page.values))
     assert written.size == place.disk.size(place.file)
+    kept = backup.read_backup(place.disk, place.file).history
+    assert kept.list("/registry/") == page
+    assert list(kept.leases()) == list(store.history.leases()) == [(EVENT, 1, 1234.5)]
     assert backup.restore(place.disk, place.file, place.other) == written
     other = place.open(place.other)
     assert other.list("/registry/") == page
-    assert list(other.history.leases()) == list(store.history.leases()) == [(EVENT, 1, 1234.5)]
+    assert list(other.history.leases()) == list(kept.leases())
     assert other.recovery is not None
     assert other.recovery.cluster_id == ID
     other.commit([Write("/registry/pods/default/new", b"x")], NO_CAUSE)
@@ -214,24 +217,25 @@ def test_a_backup_beside_a_writer_as_fast_as_it_can(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_whatever_is_written_between_two_reads(seed: int) -> None:
-    """Before every read of a file groups are written: segments follow, snapshots replace."""
+def test_whatever_is_written_during_a_read(seed: int) -> None:
+    """During every read of a file groups are written: segments follow, snapshots replace."""
     place, chance = Place(MemoryDisk(), "/data"), random.Random(seed)
     assert isinstance(place.disk, MemoryDisk)
-    with small_files():
+    files = place.disk.files
+    with small_files(ahead=1000):
         store, ledger = place.filled(20, revisions=9)
+        work(store, ledger, chance, groups=1, ahead=True)
         acknowledged, left = ledger.acknowledged, chance.randint(1, 12)
 
         def look(path: str, content: bytes) -> bytes:
-            """Return a file as it is read while it is written to: the old, then the new."""
+            """Return what a reader sees: the beginning as it was, the rest as it has become."""
             nonlocal left
-            if not left or "/log-" not in path:
-                return content
-            left -= 1
-            work(store, ledger, chance, groups=chance.randint(1, 9))
-            now = bytes(place.disk.files.get(path, content))  # type: ignore[attr-defined]
-            at = chance.randint(0, len(now))
-            return content[:at] + now[at:]
+            if left:
+                left -= 1
+                work(store, ledger, chance, groups=chance.randint(1, 9), ahead=True)
+                at = chance.randint(0, len(content))
+                content = content[:at] + bytes(files.get(path, content))[at:]
+            return content
 
         place.disk.look = look
         history, _ = backup.read(place.disk, place.store)
@@ -399,16 +403,21 @@ def test_going_back_keeps_what_was_before_the_damage(place: Place) -> None:
     assert len(revisions) > 5
 
 
-def test_going_back_may_be_cut_short_at_any_call() -> None:
+@pytest.mark.parametrize(("start", "end", "cut"), [(0, 1, False), (60, -1, False), (-90, -9, True)])
+def test_going_back_may_be_cut_short_at_any_call(start: int, end: int, cut: bool) -> None:
+    """A part of the third segment from the end is zeros."""
     place = Place(MemoryDisk(), "/data")
     assert isinstance(place.disk, MemoryDisk)
     with small_files():
         ledger, files = logged(place)
         name = sorted(n for n in files if "log-" in n)[-3]
-        place.flip(f"{place.store}/{name}", 4 * len(files[name]))
+        rotten = bytearray(files[name])
+        rotten[start:end] = bytes(len(rotten[start:end]))
+        place.put(f"{place.store}/{name}", bytes(rotten))
+        place.disk.settle()
         damaged = place.files(place.store)
         want = backup.find_loss(place.disk, place.store)
-        assert want.cut is not None
+        assert (want.cut is not None) == cut
         assert len(want.aside) == 3
         ledger.acknowledged = want.revision
         failures = 0
@@ -422,8 +431,6 @@ def test_going_back_may_be_cut_short_at_any_call() -> None:
             disk.kill()
             for after in (disk.crash(random.Random(nth)), disk):
                 again = Place(after, "/data")
-                for data in damaged.values():
-                    assert data in [bytes(d) for d in after.files.values()], "nothing is deleted"
                 try:
                     store = again.open()
                 except CorruptLog:
@@ -431,6 +438,8 @@ def test_going_back_may_be_cut_short_at_any_call() -> None:
                     store = again.open()
                 assert store.revision == want.revision
                 check(store, ledger)
+                left = [bytes(data) for data in after.files.values()]
+                assert all(data in left for data in damaged.values()), "nothing is deleted"
         assert 20 < failures < 99
 
 
