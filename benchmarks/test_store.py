@@ -196,6 +196,32 @@ def test_fan_out_by_node(benchmark: BenchmarkFixture, watchers: int) -> None:
     benchmark(tell)
 
 
+@pytest.mark.parametrize("watchers", [1, 100, 5000])
+def test_fan_out_by_label(benchmark: BenchmarkFixture, watchers: int) -> None:
+    """One fact of a pod, told to the one of the watchers whose label it has."""
+    store = Store.memory()
+    awake: list[int] = []
+    cursors = [
+        store.hub.open(
+            resources=["pods"],
+            revision=0,
+            labels=("app", (f"a{n}",)),
+            wake=lambda n=n: awake.append(n),
+        )
+        for n in range(watchers)
+    ]
+    obj = {"metadata": {"labels": {"app": "a0"}}, "spec": {"padding": os.urandom(2900)}}
+    write = Write(key_of("pods", "default", "pod-7"), msgpack.packb(obj))
+
+    def tell() -> None:
+        store.commit([write], NO_CAUSE)
+        store.flush(lambda _: None)
+        assert [len(cursors[number].take()) for number in awake] == [1]
+        awake.clear()
+
+    benchmark(tell)
+
+
 def test_recovery_of_10000_events(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     store = Store.open(RealDisk(), str(tmp_path), threadsafe=None, fresh_id=bytes(16), sync="never")
     for number in range(10_000):

@@ -88,6 +88,16 @@ class LabelSelector:
                 return False
         return True
 
+    def label(self) -> tuple[str, tuple[str, ...]] | None:
+        """Return a label that all it means have, and its possible values: as few as may be.
+
+        () stands for any value; None if they need not have a label in common.
+        """
+        has = [(r.key, r.values) for r in self.requirements if r.operator in ("=", "==", "in")]
+        if has:
+            return min(has, key=lambda label: len(label[1]))
+        return next(((r.key, ()) for r in self.requirements if r.operator == "exists"), None)
+
     def __str__(self) -> str:
         return ",".join(map(str, self.requirements))
 

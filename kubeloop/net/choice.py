@@ -43,6 +43,11 @@ class Choice:
             return False
         return self.fields is None or self.fields.matches(obj)
 
+    @property
+    def label(self) -> tuple[str, tuple[str, ...]] | None:
+        """A label every chosen object has, as `LabelSelector.label`."""
+        return None if self.labels is None else self.labels.label()
+
     def requires(self, field: str) -> str:
         """Return the value every chosen object has in `field`; "" if that is not known."""
         return (self.fields.requires(field) or "") if self.fields is not None else ""

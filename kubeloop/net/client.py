@@ -237,7 +237,12 @@ class Client:
                     yield Change("ADDED", KubeObject(obj))
         bell = asyncio.Event()
         cursor = self.backend.hub.open(
-            resources=[resource.id], revision=since, namespace=where, name=name, wake=bell.set
+            resources=[resource.id],
+            revision=since,
+            namespace=where,
+            name=name,
+            labels=choice.label,
+            wake=bell.set,
         )
         try:
             while True:

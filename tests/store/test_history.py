@@ -8,10 +8,12 @@ from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from kubeloop.api.errors import Expired
+from kubeloop.store import watch
 from kubeloop.store.facts import NO_CAUSE, Fact, key_of, prefix_of
 from kubeloop.store.history import _STEP, CompareFailed, History, Retention, Write
 from kubeloop.store.store import Store
@@ -20,12 +22,22 @@ from kubeloop.store.watch import Cursor
 NAMESPACES = ("a", "b")
 NAMES = ("x", "y", "z")
 NODES = ("", "n1", "n2")
+LABELS = (None, ("parity", ("odd",)), ("parity", ("odd", "even")), ("n3", ("y",)), ("n3", ()))
+# What a watcher asks for beside a namespace: a name, a node, labels.
+NARROWED = [
+    ("", "", None),
+    *(("", node, None) for node in NODES[1:]),
+    *((name, "", None) for name in NAMES),
+    *(("", "", labels) for labels in LABELS[1:]),
+    ("x", "", LABELS[1]),
+]
 keys = st.tuples(st.sampled_from(NAMESPACES), st.sampled_from(NAMES))
 
 
 def pod(node: str, number: int) -> bytes:
     spec = {"nodeName": node} if node else {}
-    packed: bytes = msgpack.packb({"spec": spec, "n": number})
+    labels = {"parity": "odd" if number % 2 else "even", **({"n3": "y"} if number % 3 else {})}
+    packed: bytes = msgpack.packb({"metadata": {"labels": labels}, "spec": spec, "n": number})
     return packed
 
 
@@ -37,14 +49,22 @@ class Watcher:
     namespace: str
     name: str
     node: str
+    labels: Any
     view: dict[str, bytes]
     woken: int = 0
     revisions: list[int] = field(default_factory=list)
+    heard: set[tuple[int, str]] = field(default_factory=set)
 
     def wants(self, key: str, value: bytes) -> bool:
         _, _, _, namespace, name = key.split("/")
+        obj = msgpack.unpackb(value)
         if self.node:
-            return bool(msgpack.unpackb(value)["spec"].get("nodeName") == self.node)
+            return bool(obj["spec"].get("nodeName") == self.node)
+        if self.labels and not self.name:
+            label, wanted = self.labels
+            has = obj["metadata"]["labels"].get(label)
+            if has is None or (wanted and has not in wanted):
+                return False
         return self.namespace in ("", namespace) and self.name in ("", name)
 
 
@@ -95,11 +115,12 @@ class ListThenWatch(RuleBasedStateMachine):
     @rule(
         target=watchers,
         namespace=st.sampled_from(("", *NAMESPACES)),
-        name=st.sampled_from(("", *NAMES)),
-        node=st.sampled_from(NODES),
+        narrowed=st.sampled_from(NARROWED),
+        back=st.integers(0, 4),
     )
-    def watch(self, namespace: str, name: str, node: str) -> Watcher:
-        revision = self.store.durable
+    def watch(self, namespace: str, narrowed: tuple[str, str, Any], back: int) -> Watcher:
+        name, node, labels = narrowed
+        revision = max(self.store.history.floor, self.store.durable - back)
         watcher: Watcher
 
         def wake() -> None:
@@ -107,12 +128,13 @@ class ListThenWatch(RuleBasedStateMachine):
 
         cursor = self.store.hub.open(
             resources=["pods"], revision=revision, namespace=namespace, name=name, node=node,
-            wake=wake,
+            labels=labels, wake=wake,
         )  # fmt: skip
-        watcher = Watcher(cursor, namespace, name, node, {})
+        watcher = Watcher(cursor, namespace, name, node, labels, {})
         page = self.store.list(prefix_of("pods"), revision=revision)
-        assert {i.key: i.value for i in page.items} == self.durable
-        watcher.view = {k: v for k, v in self.durable.items() if watcher.wants(k, v)}
+        past = self.past[revision]
+        assert {i.key: i.value for i in page.items} == past
+        watcher.view = {k: v for k, v in past.items() if watcher.wants(k, v)}
         return watcher
 
     @rule(watcher=watchers, limit=st.integers(1, 5))
@@ -120,6 +142,7 @@ class ListThenWatch(RuleBasedStateMachine):
         woken = watcher.woken
         try:
             while facts := watcher.cursor.take(limit):
+                assert facts[0].revision > self.store.history.floor, "that is forgotten"
                 self.fold(watcher, facts)
         except Expired:
             return  # It was cut off, and must list again; the next `watch` does.
@@ -132,6 +155,8 @@ class ListThenWatch(RuleBasedStateMachine):
 
     def fold(self, watcher: Watcher, facts: list[Fact]) -> None:
         for fact in facts:
+            assert (fact.revision, fact.key) not in watcher.heard, "once"
+            watcher.heard.add((fact.revision, fact.key))
             watcher.revisions.append(fact.revision)
             if fact.value is None or not watcher.wants(fact.key, fact.value):
                 watcher.view.pop(fact.key, None)
@@ -176,6 +201,7 @@ class ListThenWatch(RuleBasedStateMachine):
 
 
 TestListThenWatch = ListThenWatch.TestCase
+TestListThenWatch.settings = settings(max_examples=300, stateful_step_count=60)
 
 
 def test_an_idle_watcher_is_woken_once() -> None:
@@ -191,11 +217,11 @@ def test_an_idle_watcher_is_woken_once() -> None:
 def test_a_watcher_that_never_takes_is_cut_off_and_costs_no_more() -> None:
     store = Store.memory(retention=Retention(revisions=10))
     cursor = store.hub.open(resources=["pods"], revision=0, wake=lambda: None)
-    for number in range(100):
+    for number in range(1000):
         store.commit([Write(key_of("pods", "a", "x"), pod("", number))], NO_CAUSE)
         store.flush(lambda _: None)
     (trail,) = cursor._trails
-    assert len(trail.entries) <= 20
+    assert len(trail.facts) <= 10 + watch._SWEEP_MIN
     with pytest.raises(Expired, match="too old resource version"):
         cursor.take()
     with pytest.raises(Expired):
@@ -337,3 +363,39 @@ def test_taking_back_a_key_that_had_come_again() -> None:
     store.history.rollback(store.durable)
     assert store.get(key) is None
     assert [i.key for i in store.list(prefix_of("pods"), revision=then).items] == [key]
+
+
+def test_labels_route_only_what_concerns_a_watcher() -> None:
+    store, woken = Store.memory(), list[int]()
+    for number in range(100):
+        store.hub.open(
+            resources=["pods"],
+            revision=0,
+            labels=("app", (f"a{number}",)),
+            wake=lambda number=number: woken.append(number),
+        )
+    key = key_of("pods", "a", "x")
+    for app in ("a7", "a7", "a9", None):
+        labels = {"metadata": {"labels": {"app": app}}} if app else {"metadata": {}}
+        store.commit([Write(key, msgpack.packb(labels))], NO_CAUSE)
+        store.flush(lambda _: None)
+    assert woken == [7, 9], "each once, until it takes"
+
+
+def test_a_label_somewhere_else_in_an_object_is_none_of_its_labels() -> None:
+    store = Store.memory()
+    cursor = store.hub.open(
+        resources=["pods"], revision=0, labels=("app", ("web",)), wake=lambda: None
+    )
+    template = {"metadata": {"labels": {"app": "web"}}}
+    for number, obj in enumerate(
+        (
+            {"spec": {"template": template, "selector": {"labels": {"app": "web"}}}},
+            {"metadata": {"name": "labels"}, "spec": template},
+            {"metadata": {"annotations": {"labels": "app=web"}, "labels": None}},
+            {"metadata": None, "labels": {"app": "web"}},
+        )
+    ):
+        store.commit([Write(key_of("pods", "a", f"x{number}"), msgpack.packb(obj))], NO_CAUSE)
+    store.flush(lambda _: None)
+    assert cursor.take() == []

@@ -206,6 +206,7 @@ class Handlers:
             namespace=target.namespace or choice.requires("metadata.namespace"),
             name=target.name or choice.requires("metadata.name"),
             node=node,
+            labels=choice.label,
             wake=bell.ring,
         )
 

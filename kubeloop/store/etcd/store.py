@@ -61,9 +61,7 @@ class _Hub(Hub):
         self.revision = revision
         idle: dict[Any, None] = {}
         for trail in self._trails.values():
-            trail.start += len(trail.entries) + 1
-            trail.entries.clear()
-            trail.since = revision
+            trail.lose(revision)
             idle.update(trail.idle)
         for cursor in idle:
             cursor.rest()
