@@ -223,6 +223,11 @@ class History:
         self._forget()
         return self._now.facts
 
+    def advance(self, revision: int) -> None:
+        """Hear that nothing happened until a revision: it is the newest now."""
+        assert revision >= self.revision
+        self.revision = revision
+
     def rollback(self, revision: int) -> None:
         """Undo what came after `revision`: it could not be made durable, and nobody was told."""
         assert self.settled <= revision <= self.revision
@@ -351,7 +356,7 @@ class History:
         """Have the tree of now stay as it is: the next change makes another."""
         if self._now.tree is _LATER:
             self._now = self._versions[-1] = self._now._replace(tree=self._tree)
-            self._whole.append(self.revision)
+            self._whole.append(self._now.revision)
             self._edit = object()
         return self._now
 

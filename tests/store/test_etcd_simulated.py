@@ -60,6 +60,9 @@ class Seen:
             told.append(fact)
 
 
+MOST_S = 3600.0
+
+
 @dataclass
 class Run:
     """One simulation. fates: text -> what its writer was told: its revision, or the error."""
@@ -139,9 +142,10 @@ class Run:
         seen = [Seen(store, self.by_hand) for store in stores]
         for one in seen:
             one.begin()
-        await asyncio.gather(
-            *(self.write(stores[n % 2], f"w{n}", 12) for n in range(WRITERS)), self.meddle(15)
-        )
+        async with asyncio.timeout(MOST_S):  # Virtual, too: whoever waits is told something.
+            await asyncio.gather(
+                *(self.write(stores[n % 2], f"w{n}", 12) for n in range(WRITERS)), self.meddle(15)
+            )
         for client in self.clients:
             client.trouble = 0.0
         await asyncio.sleep(60)  # Virtual: everything under way arrives.

@@ -208,3 +208,18 @@ def test_a_transaction_that_fails_leaves_no_trace(seed: int) -> None:
     assert history.next_expiry() is None
     revision = commit(history, Write(keys[0], b"after"))
     assert values(history, revision - 1) == before
+
+
+def test_revisions_without_facts_may_be_looked_at_and_gone_back_to() -> None:
+    history = History(retention=Retention(revisions=3))
+    commit(history, Write(A, b"1"))
+    history.advance(40)
+    history.settled = 40
+    assert values(history.fork()) == {A: b"1"}
+    history.apply(50, [Write(A, b"50")], NO_CAUSE)
+    history.rollback(45)
+    assert (history.revision, values(history, 45)) == (45, {A: b"1"})
+    for number in range(100):
+        commit(history, Write(B, b"%d" % number))
+        assert values(history, max(1, history.floor)).get(A) == b"1"
+    assert history.revision == 145

@@ -81,7 +81,7 @@ class Mirror:
         facts: Sequence[Fact] = ()
         if real:
             facts = self.history.apply(commit.revision, real, commit.cause, at=commit.at)
-        self.history.revision = commit.revision  # Even if it is without facts.
+        self.history.advance(commit.revision)  # Even if it is without facts.
         return facts
 
     def changed(self, key: str, value: bytes | None, mod: int, seen: int) -> None:
