@@ -11,11 +11,11 @@ import msgpack
 
 
 class Cause(NamedTuple):
-    """Why a fact is: who wrote it, and what made him write.
+    """Why a fact is: who wrote it, and what he knew.
 
     actor:    the name of the actor that asked for the write; "" for a user's request.
     message:  the id of the message that asked for it, "" if it had none.
-    revision: of the fact that made the actor write; 0 if there is none, or it is not known.
+    revision: of the newest fact the writer knew of; 0 if it wrote because of none, or did not say.
     user:     the authenticated user, "system:admin" or "system:kube-scheduler".
     """
 
