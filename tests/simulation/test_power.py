@@ -33,6 +33,9 @@ def controller(replicas: int) -> dict[str, Any]:
     }
 
 
+LIFE_S = 300.0
+
+
 class PowerLoss(Exception):
     """The moment has come."""
 
@@ -49,6 +52,11 @@ def first_life(disk: sim.MemoryDisk, seed: int, calls: int) -> dict[str, str]:
     async def main() -> None:
         disk.fault = fault
         cluster = Cluster(nodes=2, seed=seed, data_dir="/data", disk=disk)
+        # Without power nobody answers: whoever happened to wait would do so for ever.
+        async with asyncio.timeout(LIFE_S):
+            await live(cluster)
+
+    async def live(cluster: Cluster) -> None:
         await cluster.start()
         await cluster.api.create(controller(3))
         acknowledged["rc/web"] = "3"
