@@ -7,9 +7,6 @@ holds all of it.
 
 import errno
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import product
 
 import pytest
@@ -17,89 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeloop.sim.disk import MemoryDisk
-from kubeloop.store import log as log_module
-from kubeloop.store import store as store_module
-from kubeloop.store.facts import Cause, key_of
-from kubeloop.store.history import Retention, Write
+from kubeloop.store.history import Write
 from kubeloop.store.recovery import CorruptLog
 from kubeloop.store.store import Store, StoreFailed, StoreFull
+from tests.store.faults import (
+    BY,
+    DIRECTORY,
+    ID,
+    KEYS,
+    Ledger,
+    check,
+    copy_of,
+    reopen,
+    small_files,
+    state_of,
+    work,
+)
 
-DIRECTORY = "/data"
-ID = bytes(range(16))
-BY = Cause("tester", "m1", 7, "system:admin")
 GROUPS = 12
-KEYS = [key_of("pods", "default", f"p{n}") for n in range(5)]
-
-State = dict[str, bytes]
-
-
-@dataclass
-class Ledger:
-    """What was committed, by revision, and up to where it was acknowledged."""
-
-    states: list[State] = field(default_factory=lambda: [{}])
-    acknowledged: int = 0
-
-
-def state_of(store: Store) -> State:
-    return {item.key: item.value for item in store.list("/registry/").items}
-
-
-def reopen(disk: MemoryDisk) -> Store:
-    kept = Retention(revisions=7)
-    return Store.open(disk, DIRECTORY, threadsafe=None, fresh_id=ID, retention=kept)
-
-
-@contextmanager
-def small_files(*, segment: int = 2000, snapshot: int = 6000, piece: int = 500) -> Iterator[None]:
-    """Have segments and snapshots every few commits."""
-    before = log_module.SEGMENT_BYTES, store_module.SNAPSHOT_BYTES, log_module._PIECE_BYTES
-    sizes = segment, snapshot, piece
-    log_module.SEGMENT_BYTES, store_module.SNAPSHOT_BYTES, log_module._PIECE_BYTES = sizes  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        log_module.SEGMENT_BYTES, store_module.SNAPSHOT_BYTES, log_module._PIECE_BYTES = before  # type: ignore[misc]
-
-
-def work(
-    store: Store,
-    ledger: Ledger,
-    chance: random.Random,
-    *,
-    groups: int,
-    sizes: tuple[int, ...] = (10, 100, 900),
-) -> None:
-    """Commit groups of transactions, each group with one sync; stop when one is refused."""
-    for _ in range(groups):
-        for _ in range(chance.randint(1, 4)):
-            state = dict(ledger.states[store.revision])
-            writes = []
-            for key in chance.sample(KEYS, chance.randint(1, 2)):
-                gone = key in state and chance.random() < 0.3
-                value = None if gone else chance.randbytes(chance.choice(sizes))
-                writes.append(Write(key, value))
-                state.pop(key, None)
-                if value is not None:
-                    state[key] = value
-            del ledger.states[store.revision + 1 :]
-            ledger.states.append(state)
-            store.commit(writes, BY)
-        told: list[Exception | None] = []
-        store.flush(told.append)
-        if told != [None]:
-            return
-        ledger.acknowledged = store.durable
-
-
-def check(store: Store, ledger: Ledger) -> None:
-    assert store.revision >= ledger.acknowledged, "acknowledged, and lost"
-    assert store.revision < len(ledger.states), "never committed"
-    assert state_of(store) == ledger.states[store.revision]
-    assert store.durable == store.revision
-    for revision in range(store.history.floor, store.revision + 1):
-        page = store.list("/registry/", revision=revision)
-        assert dict(zip(page.keys, page.values, strict=True)) == ledger.states[revision]
 
 
 @given(st.integers(0, 2**32), st.booleans())
@@ -181,13 +113,6 @@ def small_log(groups: int = 8, *sizes: int) -> tuple[MemoryDisk, str, Ledger]:
     disk.settle()
     (path,) = [p for p in disk.files if "log-" in p]
     return disk, path, ledger
-
-
-def copy_of(disk: MemoryDisk) -> MemoryDisk:
-    after = MemoryDisk()
-    after.files = {path: bytearray(data) for path, data in disk.files.items()}
-    after.settle()
-    return after
 
 
 def test_every_cut_of_a_log_is_a_prefix() -> None:
