@@ -20,13 +20,12 @@ from kubeloop.store.etcd.outcomes import StoreUnavailable, Superseded
 from kubeloop.store.etcd.records import Value
 from kubeloop.store.facts import NO_CAUSE, Fact
 from kubeloop.store.history import Write
-from tests.servers.etcd_stores import EtcdStore, fresh_id
+from tests.servers.etcd_stores import EtcdStore, flush, fresh_id
 from tests.servers.fake_etcd import FakeClient, FakeEtcd
 
 KEYS = [f"/registry/pods/default/p{n}" for n in range(4)]
 COUNTER = "/registry/configmaps/default/n"
 BY_HAND = [*KEYS[:2], "/registry/pods/default/q"]
-WRITERS = 4
 
 
 @dataclass
@@ -75,6 +74,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.etcd, self.chance, self.keys = FakeEtcd(), random.Random(self.seed), Keys()
+        self.alone = self.chance.random() < 0.3  # One writer for each store.
         self.clients: list[FakeClient] = []
 
     async def connect(self, patience_s: float) -> EtcdStore:
@@ -107,9 +107,9 @@ class Run:
                 stored = store.get(other)
                 checks[other] = 0 if stored is None else stored.revision
             revision = store.commit(writes, NO_CAUSE, checks=checks)
-            told: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-            store.flush(told.set_result)
-            error = await told
+            if self.alone and self.chance.random() < 0.3:
+                await asyncio.sleep(self.chance.uniform(0, 0.3))  # It may be lost before the flush.
+            error = await flush(store)
             for write in writes:
                 if write.value is not None and write.key != COUNTER:
                     self.fates[write.value.decode()] = error or revision
@@ -144,7 +144,8 @@ class Run:
             one.begin()
         async with asyncio.timeout(MOST_S):  # Virtual, too: whoever waits is told something.
             await asyncio.gather(
-                *(self.write(stores[n % 2], f"w{n}", 12) for n in range(WRITERS)), self.meddle(15)
+                *(self.write(stores[n % 2], f"w{n}", 12) for n in range(2 if self.alone else 4)),
+                self.meddle(15),
             )
         for client in self.clients:
             client.trouble = 0.0
@@ -198,3 +199,25 @@ class Run:
 @settings(max_examples=10)
 def test_whatever_the_network_does(simulate: Any, trouble: float, by_hand: bool, seed: int) -> None:
     simulate(Run(seed, trouble, by_hand).main, seed=seed, policy="random")
+
+
+def test_what_is_lost_before_it_is_flushed_is_told_at_the_flush(simulate: Any) -> None:
+    async def scenario() -> None:
+        run = Run(1, 0.0, by_hand=False)
+        first, second = [await run.connect(30.0) for _ in range(2)]
+        second.commit([Write(KEYS[0], b"second", 0)], NO_CAUSE)
+        first.commit([Write(KEYS[0], b"first", 0)], NO_CAUSE)
+        assert await flush(first) is None
+        await asyncio.sleep(1)
+        assert second.get(KEYS[0]) == (KEYS[0], b"first", 1)
+        second.commit([Write(KEYS[1], b"second", 0)], NO_CAUSE)  # Of the same turn, as it were.
+        assert isinstance(await flush(second), Superseded)
+        assert second.list("/registry/").items == [(KEYS[0], b"first", 1)]
+        assert await flush(second) is None
+        second.commit([Write(KEYS[1], b"again", 0)], NO_CAUSE)
+        assert await flush(second) is None
+        assert len(run.etcd.log) == 2
+        for store in (first, second):
+            await store.aclose()
+
+    simulate(scenario)

@@ -71,15 +71,15 @@ class Group:
         )
 
 
-def take_group(commits: Sequence[Commit]) -> int:
-    """Return how many of these commits fit into one group: at least one."""
+def take_group(commits: Sequence[Commit], last: int) -> int:
+    """Return how many of these commits fit into one group, up to revision `last`: at least one."""
     keys: set[str] = set()
     size = 0
     for count, commit in enumerate(commits):
         keys.update(write.key for write in commit.writes)
         keys.update(commit.checks)
         size += sum(len(write.value or b"") for write in commit.writes)
-        if count and (len(keys) > OPS_MAX or size > BYTES_MAX):
+        if count and (len(keys) > OPS_MAX or size > BYTES_MAX or commit.revision > last):
             return count
     return len(commits)
 

@@ -88,6 +88,8 @@ class EtcdStore(Store):
         self._loop = asyncio.get_running_loop()
         self._commits: list[Commit] = []
         self._due: list[tuple[int, Done]] = []  # Who waits, and for which revision.
+        self._flushed = self.durable  # Up to here commits may be sent.
+        self._dropped: Exception | None = None  # Why commits are gone that nobody has flushed yet.
         self._superseded: list[Done] = []  # Who is to be told, once the mirror is up to date.
         self._group: Group | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -191,9 +193,15 @@ class EtcdStore(Store):
         """
         if self.failure is not None:
             done(self.failure)
+        elif self._dropped is not None:
+            reason, self._dropped = self._dropped, None
+            self._drop_unflushed()
+            self._tell([done], reason)
+            self._go_on()
         elif self.history.revision == self.durable:
             done(None)
         else:
+            self._flushed = self.history.revision
             self._due.append((self.history.revision, done))
             self._go_on()
 
@@ -219,7 +227,7 @@ class EtcdStore(Store):
         if self._group is not None or self.failure is not None:
             return
         if self._mirror.foreign:
-            self._superseded += self._roll_back()
+            self._roll_back(Superseded())
             commit, compared = self._mirror.adoption()
             self._facts += self._mirror.apply(commit)
             self._send([commit], compared)
@@ -227,7 +235,7 @@ class EtcdStore(Store):
         superseded, self._superseded = self._superseded, []
         self._settle(superseded, Superseded("somebody else wrote first: handle it again"))
         if self._group is None and self._due and self._commits:
-            count = take_group(self._commits)
+            count = take_group(self._commits, self._flushed)
             commits, self._commits = self._commits[:count], self._commits[count:]
             self._send(commits, self._mirror.expected(commits))
 
@@ -318,18 +326,33 @@ class EtcdStore(Store):
         if self._group is not None:
             self._group.end()
             self._group = None
-        waiting = self._roll_back()
+        self._roll_back(reason)
+
+    def _roll_back(self, reason: Exception) -> None:
+        """Undo what is not in etcd; who waited for it is told why."""
+        if self._commits and self._commits[-1].revision > self._flushed:
+            self._dropped = reason
+        waiting = [done for _, done in self._due]
+        self._due, self._commits, self._facts = [], [], []
+        self.history.rollback(self.durable)
+        self._flushed = self.durable
+        self._tell(waiting, reason)
+
+    def _drop_unflushed(self) -> None:
+        """Undo what was committed after other commits of the same flush were dropped."""
+        kept = [commit for commit in self._commits if commit.revision <= self._flushed]
+        if len(kept) < len(self._commits):
+            before = self._commits[len(kept)].revision - 1
+            self._commits = kept
+            self._facts = [fact for fact in self._facts if fact.revision <= before]
+            self.history.rollback(before)
+
+    def _tell(self, waiting: Sequence[Done], reason: Exception) -> None:
+        """Tell who waited that it came to nothing; of `Superseded` later, see `_go_on`."""
         if isinstance(reason, Superseded):
             self._superseded += waiting
         else:
             self._settle(waiting, reason)
-
-    def _roll_back(self) -> list[Done]:
-        """Undo what is not in etcd; return who waited for it."""
-        waiting = [done for _, done in self._due]
-        self._due, self._commits, self._facts = [], [], []
-        self.history.rollback(self.durable)
-        return waiting
 
     def _fail(self, error: StoreFailed) -> None:
         """Take no more writes."""
@@ -422,7 +445,8 @@ class EtcdStore(Store):
             if group is not None:
                 group.end()
                 self._group = None
-            self._roll_back()
+            self._due = []
+            self._roll_back(Superseded())
             mirror.replace(listing)
             self.durable = listing.last
             self.hub.expire(listing.last)
