@@ -5,6 +5,7 @@ What only reads (`snapshot`, `verify`, `dump`, `stat`) works while the cluster r
 
 import gc
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,12 +88,17 @@ def snapshot(
 
     The file holds Secrets as they are; only its owner may read it.
     """
-    directory, path = _store_of(data_dir, name), file.absolute()
+    directory, path = _store_of(data_dir, name), file.parent.resolve() / file.name
     if not path.parent.is_dir():
         raise click.ClickException(f"FILE {file}: there is no directory {path.parent}; make it")
     try:
         written = backup.snapshot(
-            RealDisk(), str(directory), str(path), revision=revision, replace=force
+            RealDisk(),
+            str(directory),
+            str(path),
+            revision=revision,
+            replace=force,
+            mark=f"{os.getpid()}.new",
         )
     except FileExistsError as error:
         raise click.ClickException(
@@ -229,7 +235,7 @@ def _store_of(data_dir: Path | None, name: str | None) -> Path:
         raise click.UsageError("give either --data-dir or --name, of a running cluster")
     if data_dir is None:
         data_dir = _data_dir_of(name or "kubeloop")
-    directory = data_dir.absolute() / "store"
+    directory = data_dir.resolve() / "store"
     if not directory.is_dir():
         hint = "give the directory that `kubeloop up --data-dir` was given"
         if list(data_dir.glob("log-*")) or list(data_dir.glob("snapshot-*")):
@@ -280,10 +286,10 @@ def holder_of(lock: Path) -> int | None:
     """Return the process that holds a lock file, None if nobody does. Takes no lock."""
     if not lock.exists():
         return None
-    inode = str(lock.stat().st_ino)
+    last, inode = lock.read_text().strip(), str(lock.stat().st_ino)
     for line in Path("/proc/locks").read_text().splitlines():
         _, kind, _, _, process, place, *_ = line.split()
-        if kind == "FLOCK" and place.rpartition(":")[2] == inode:
+        if kind == "FLOCK" and process == last and place.rpartition(":")[2] == inode:
             return int(process)
     return None
 

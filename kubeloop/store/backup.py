@@ -144,11 +144,18 @@ def version_at(history: History, revision: int | None) -> Version:
 
 
 def snapshot(
-    disk: Disk, directory: str, path: str, *, revision: int | None = None, replace: bool = False
+    disk: Disk,
+    directory: str,
+    path: str,
+    *,
+    revision: int | None = None,
+    replace: bool = False,
+    mark: str = "new",
 ) -> Written:
     """Write a store, which may be in use, into one file: how it is, or was at a revision.
 
     replace: whether there may be a file already.
+    mark:    ends the name of the file until it is whole; who may write at once has another.
     Raises: FileExistsError, Refused, CorruptLog, OSError; then there is no new file.
     """
     folder, _, name = path.rpartition("/")
@@ -158,7 +165,7 @@ def snapshot(
         raise FileExistsError(f"{path} exists already")
     history, recovery = read(disk, directory, NEWEST if revision is None else EVERYTHING)
     version = version_at(history, revision)
-    beside = f"{path}.new"
+    beside = f"{path}.{mark}"
     with _cleaned_up(disk, beside):
         *_, size = write_snapshot(disk, beside, recovery.cluster_id, version)
         disk.rename(beside, path)

@@ -287,6 +287,27 @@ def test_an_error_of_the_disk_leaves_the_old_backup_or_the_new_one() -> None:
         assert 10 < failures < 99
 
 
+def test_two_may_write_a_backup_at_once() -> None:
+    place = Place(MemoryDisk(), "/data")
+    disk = place.disk
+    assert isinstance(disk, MemoryDisk)
+    store, ledger = place.filled(5)
+
+    def aim(path: str, at: int) -> tuple[str, int]:
+        """Have the other begin, and end, while the first writes."""
+        if path.endswith(".a"):
+            disk.aim = lambda path, at: (path, at)
+            work(store, ledger, random.Random(1), groups=3)
+            backup.snapshot(disk, place.store, place.file, replace=True, mark="b")
+        return path, at
+
+    disk.aim = aim
+    written = backup.snapshot(disk, place.store, place.file, replace=True, mark="a")
+    assert written.revision < store.revision
+    assert backup.read_backup(disk, place.file).history.revision == written.revision
+    assert disk.names(f"{place.root}/kept") == ["backup"]
+
+
 # Compaction.
 
 
