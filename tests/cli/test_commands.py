@@ -66,7 +66,7 @@ def test_help_version_and_completion(shell: Shell) -> None:
         (["status"], 1, "no cluster called 'kubeloop' is running; start one with: kubeloop up"),
         (["down", "--name", "x"], 1, "start one with: kubeloop up --name x"),
         (["kubectl", "get", "pods"], 1, "start one with: kubeloop up"),
-        (["up", "--nodes", "0"], 2, "0 is not in the range"),
+        (["up", "--nodes", "-1"], 2, "-1 is not in the range"),
         (["image", "rm", "nope"], 1, "there is no image nope"),
         (["image", "build", "."], 1, "Containerfile"),
         (["nonsense"], 2, "No such command 'nonsense'"),
