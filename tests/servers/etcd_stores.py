@@ -91,7 +91,7 @@ async def count_up(store: EtcdStore, key: str = COUNTER) -> tuple[int, int]:
 async def caught_up(store: EtcdStore, revision: int) -> None:
     """Wait until a store has published a revision."""
     bell = asyncio.Event()
-    resources = ["pods", "configmaps", "events", "nodes"]
+    resources = ["namespaces", "pods", "configmaps", "events", "nodes"]
     async with asyncio.timeout(WAIT_S):
         while store.durable < revision:
             cursor = store.hub.open(resources=resources, revision=store.hub.revision, wake=bell.set)
