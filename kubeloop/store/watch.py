@@ -1,39 +1,27 @@
 """The watch hub: every fact goes to those who asked for it, once, in order. Pure.
 
-A route is what one may ask for: a resource, a namespace of it, a name in it, the objects with a
-label, or the pods of a node. All cursors on a route share one trail, the list of its facts; a
-cursor is no more than a position in the trail of each of its routes. So a fact costs the trails it
-belongs to and the watchers that are idle, however many others there are; and a watcher that does
-not take what it is given keeps nothing alive, delays nobody, and is told `Expired` once the history
-has forgotten its position.
+All cursors on a route share one trail, the list of its facts; a cursor is no more than a position
+in the trail of each of its routes. So a fact costs the trails it belongs to and the watchers that
+are idle, however many others there are; and a watcher that does not take what it is given keeps
+nothing alive, delays nobody, and is told `Expired` once its position is forgotten: by the history,
+or because too much came after it.
 """
 
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final
-
-import msgpack
+from typing import Final
 
 from kubeloop.api.errors import Expired
-from kubeloop.store.facts import Fact, prefix_of
+from kubeloop.store.facts import Fact
 from kubeloop.store.history import History
+from kubeloop.store.routes import Labels, Route, Routing, routes_of, wants
 
-_PODS: Final = "pods"
-_NODES: Final = "nodes"
-_BY_NODE: Final = "by node"
-_BY_LABEL: Final = "by label"
-_LABELS: Final = b"\xa6labels"  # In msgpack: the key under which metadata has an object's labels.
-_ANY: Final = "\0"  # Stands for every value of a label; no label has it.
-_SWEEP_MIN: Final = 256  # So far the floor rises before all trails are looked at.
-_NODE_KEY: Final = b"\xa8nodeName"  # In msgpack: the key under which a pod names its node.
-_UNPACKER_BYTES: Final = 1024  # To begin with; the default of a mebibyte takes time to get.
+__all__ = ["BEHIND_MAX", "Cursor", "Hub", "Labels"]
+
+BEHIND_MAX: Final = 100_000  # Facts that may wait for a watcher, at 16 bytes each.
+_SWEEP_MIN: Final = 256  # So many facts are published before all trails are looked at.
 _revision: Final = attrgetter("revision")
-
-Route = tuple[str, ...]
-Labels = tuple[str, Sequence[str]]
-"""A label that what one asks for has, and its possible values; none: any value."""
 
 
 class Trail:
@@ -41,22 +29,21 @@ class Trail:
 
     since:   the revision after which it is complete.
     numbers: of the facts: of the publication, which orders the facts of all trails.
+    start:   the position of the first fact.
+    most:    how many facts it keeps: `BEHIND_MAX`, and what the one who began the farthest back
+             had before him, so that whoever reads an old history steadily may do so.
+    idle:    those to be woken by the next fact.
     """
 
-    __slots__ = ("cursors", "facts", "idle", "numbers", "since", "start")
+    __slots__ = ("cursors", "facts", "idle", "most", "numbers", "since", "start")
 
-    def __init__(self, since: int) -> None:
-        self.since = since
+    def __init__(self, since: int, most: int) -> None:
+        self.since, self.most = since, most
         self.facts: list[Fact] = []
         self.numbers: list[int] = []
-        self.start = 0  # The position of the first fact.
+        self.start = 0
         self.cursors = 0
-        self.idle: dict[Cursor, None] = {}  # Those to be woken by the next fact.
-
-    @property
-    def end(self) -> int:
-        """The position after the last fact."""
-        return self.start + len(self.facts)
+        self.idle: dict[Cursor, None] = {}
 
     def position(self, revision: int) -> int:
         """Return the position of the first fact after `revision`."""
@@ -67,143 +54,175 @@ class Trail:
         self.facts[:0], self.numbers[:0] = facts, numbers
         self.start -= len(facts)
         self.since = since
+        self.most += len(facts)
 
     def forget(self, floor: int) -> None:
-        """Drop the facts up to `floor`."""
-        self.since = max(self.since, floor)
-        count = bisect_right(self.facts, floor, key=_revision)
-        self.start += count
-        del self.facts[:count], self.numbers[:count]
+        """Drop the facts up to `floor`, and what is too much: always whole revisions."""
+        surplus = len(self.facts) - self.most
+        if surplus > 0:
+            floor = max(floor, self.facts[surplus - 1].revision)
+        if floor > self.since:
+            self._drop(bisect_right(self.facts, floor, key=_revision), floor)
 
     def lose(self, revision: int) -> None:
         """Hear that facts until `revision` will never be told: every position is too old."""
-        self.start += len(self.facts) + 1
-        self.facts.clear()
-        self.numbers.clear()
-        self.since = revision
+        self._drop(len(self.facts), revision)
+        self.start += 1
+
+    def _drop(self, count: int, since: int) -> None:
+        del self.facts[:count], self.numbers[:count]
+        self.start += count
+        self.since = since
 
 
 class Cursor:
-    """A watcher's place in the stream of facts.
+    """A watcher's place in the stream of facts; of those of one route, or see `_Merged`.
 
     revision: every fact for it up to here has been taken; advances also without facts.
+    wake:     called when a fact was published, once until the next take.
+    asleep:   whether it is to be called.
     """
+
+    __slots__ = ("_hub", "_position", "_trail", "asleep", "revision", "routes", "wake")
+
+    _trail: Trail
+    _position: int
 
     def __init__(
         self, hub: "Hub", routes: Sequence[Route], revision: int, wake: Callable[[], None]
     ) -> None:
-        self.revision = revision
-        self.wake = wake
-        self.routes = tuple(dict.fromkeys(routes))
+        self.revision, self.wake, self.routes = revision, wake, tuple(routes)
+        self.asleep = True
         self._hub = hub
-        self._trails = [hub.enter(route, self, revision) for route in self.routes]
-        self._positions = [trail.position(revision) for trail in self._trails]
+        trails = [hub.enter(route, self, revision) for route in routes]
+        self._follow(trails, [trail.position(revision) for trail in trails])
 
     @property
     def behind(self) -> bool:
         """Whether there is something to take."""
-        for trail, position in zip(self._trails, self._positions, strict=True):
-            if trail.start + len(trail.facts) > position:  # Faster than any(…).
-                return True
-        return False
+        return self._position < self._trail.start + len(self._trail.facts)
 
     def take(self, limit: int = 1000) -> list[Fact]:
         """Return the next facts, oldest first; [] if there are none.
 
-        Raises: Expired if the history has forgotten some of them: list again.
+        Raises: Expired if some of them are forgotten: list again.
         """
         assert limit >= 1
-        if len(self._trails) == 1:
-            return self._next(self._trails[0], limit)
-        facts = self._merged(limit)
-        if facts and facts[0].revision <= self.revision:
-            facts = [f for f in facts if f.revision > self.revision]  # It began in the future.
-        if not self.behind:
-            self.revision = max(self.revision, self._hub.revision)
-        elif facts:
-            self.revision = facts[-1].revision - 1
-        for trail in self._trails:
-            trail.idle[self] = None
-        return facts
+        trail, hub = self._trail, self._hub  # Thousands do this for every fact: keep it short.
+        self.asleep = True
+        trail.idle[self] = None
+        facts = trail.facts
+        first, size = self._position - trail.start, len(facts)
+        if first < 0:
+            first = self._sought(trail, first)
+        elif first < size:
+            oldest = facts[first].revision
+            if oldest <= self.revision or oldest <= hub.history.floor:
+                first = self._sought(trail, first)
+        taken = facts[first : first + limit]
+        if first + limit < size:
+            self._position = trail.start + first + limit
+            self.revision = taken[-1].revision - 1  # More of that revision may follow.
+        else:
+            self._position = trail.start + size
+            if hub.revision > self.revision:
+                self.revision = hub.revision
+        return taken
+
+    def rest(self) -> None:
+        """Hear that it is being woken: one call is enough until it takes."""
+        self.asleep = False
 
     def close(self) -> None:
         """Ask for no more; harmless if it is closed."""
         for route in self.routes:
             self._hub.leave(route, self)
-        self.routes, self._trails, self._positions = (), [], []
+        self.routes, self.asleep = (), False
+        self._follow([Trail(0, 0)], [0])
 
-    def rest(self) -> None:
-        """Hear that it is being woken: one call is enough until it takes."""
-        if len(self._trails) > 1:  # Else the trail has forgotten it already.
-            for trail in self._trails:
-                trail.idle.pop(self, None)
+    def _follow(self, trails: Sequence[Trail], positions: Sequence[int]) -> None:
+        (self._trail,), (self._position,) = trails, positions
 
-    def _next(self, trail: Trail, limit: int) -> list[Fact]:
-        """Take from the only trail. A thousand watchers do this for every fact: keep it short."""
-        first, size = self._positions[0] - trail.start, len(trail.facts)
-        trail.idle[self] = None
-        if first < 0:
-            raise self._expired()
-        facts = trail.facts[first : first + limit]
-        if facts:
-            oldest = facts[0].revision
-            if oldest <= self._hub.history.floor:
-                raise self._expired()
-            if oldest <= self.revision:
-                facts = [f for f in facts if f.revision > self.revision]  # It began in the future.
-        if first + limit >= size:
-            self._positions[0] = trail.start + size
-            if self._hub.revision > self.revision:
-                self.revision = self._hub.revision
-        else:
-            self._positions[0] += limit
-            if facts:
-                self.revision = facts[-1].revision - 1  # More of that revision may follow.
-        return facts
+    def _sought(self, trail: Trail, first: int) -> int:
+        """Return the index of the fact to go on with, which is `first` if nothing is wrong.
 
-    def _merged(self, limit: int) -> list[Fact]:
-        """Merge the trails: each gives what it has, the oldest are kept; none is told twice."""
-        waiting: list[tuple[int, int, Fact]] = []
+        Raises: Expired if it is forgotten.
+        """
+        if first < 0 and trail.since > self.revision:
+            raise Expired.revision(asked=self.revision, oldest=trail.since)
+        facts, floor = trail.facts, self._hub.history.floor
+        if first < 0 or (first < len(facts) and facts[first].revision <= self.revision):
+            first = bisect_right(facts, self.revision, key=_revision)  # It began in the future.
+        if first < len(facts) and facts[first].revision <= floor:
+            raise Expired.revision(asked=self.revision, oldest=floor)
+        return first
+
+
+class _Merged(Cursor):
+    """A place in the facts of several routes, in the order they were published."""
+
+    __slots__ = ("_positions", "_trails")
+
+    @property
+    def behind(self) -> bool:
+        for trail, position in zip(self._trails, self._positions, strict=True):
+            if position < trail.start + len(trail.facts):  # Faster than any(…).
+                return True
+        return False
+
+    def take(self, limit: int = 1000) -> list[Fact]:
+        self.asleep = True
+        waiting: list[tuple[int, Trail, int]] = []
         for index, (trail, position) in enumerate(zip(self._trails, self._positions, strict=True)):
+            trail.idle[self] = None
             first = position - trail.start
-            if first < 0:
-                raise self._expired()
-            part = slice(first, first + limit)
-            facts, numbers = trail.facts[part], trail.numbers[part]
-            waiting += [(n, index, f) for n, f in zip(numbers, facts, strict=True)]
-        waiting.sort(key=_number_of)
-        if waiting and waiting[0][2].revision <= self._hub.history.floor:
-            raise self._expired()
-        taken: list[Fact] = []
-        last = 0
-        for number, index, fact in waiting:
-            if number != last:
-                if len(taken) == limit:
-                    break
-                taken.append(fact)
-                last = number
-            self._positions[index] += 1
+            if first != len(trail.facts):
+                waiting.append((index, trail, self._sought(trail, first)))
+        if not waiting:
+            taken: list[Fact] = []
+        elif len(waiting) == 1:
+            ((index, trail, first),) = waiting
+            taken = trail.facts[first : first + limit]
+            self._positions[index] = trail.start + first + len(taken)
+        else:
+            taken = self._merged(waiting, limit)
+        if self.behind:
+            self.revision = max(self.revision, taken[-1].revision - 1)
+        else:
+            self.revision = max(self.revision, self._hub.revision)
         return taken
 
-    def _expired(self) -> Expired:
-        return Expired.revision(asked=self.revision, oldest=self._hub.history.floor)
+    def _merged(self, waiting: Sequence[tuple[int, Trail, int]], limit: int) -> list[Fact]:
+        """Merge the trails: the oldest of what they have is taken; none twice."""
+        found: dict[int, Fact] = {}
+        for _, trail, first in waiting:
+            part = slice(first, first + limit)
+            found.update(zip(trail.numbers[part], trail.facts[part], strict=True))
+        numbers = sorted(found)[:limit]
+        last = numbers[-1] if numbers else 0
+        for index, trail, first in waiting:
+            self._positions[index] = trail.start + bisect_right(trail.numbers, last, first)
+        return [found[number] for number in numbers]
+
+    def _follow(self, trails: Sequence[Trail], positions: Sequence[int]) -> None:
+        self._trails, self._positions = list(trails), list(positions)
 
 
 class Hub:
     """Publishes what has become durable to the cursors that are open.
 
-    revision: the newest that was published.
+    revision:   the newest that was published.
+    behind_max: so many facts of a route may wait for a watcher, beside those that were there when
+                he began, before he is told Expired, however much the history keeps.
     """
 
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, history: History, *, behind_max: int = BEHIND_MAX) -> None:
+        self.history, self.behind_max = history, behind_max
         self.revision = 0
         self._trails: dict[Route, Trail] = {}
-        self._node_trails = 0
-        self._label_trails: Counter[str] = Counter()  # By resource.
-        self._nodes: dict[str, str] = {}  # Of the pods published while somebody watched by node.
-        self._floor = 0
+        self._routing = Routing()
         self._published = 0
+        self._swept = 0  # How many had been published when all trails were looked at.
 
     def open(
         self,
@@ -230,37 +249,36 @@ class Hub:
         """
         if revision < self.history.floor:
             raise Expired.revision(asked=revision, oldest=self.history.floor)
-        routes = [
+        routes = dict.fromkeys(
             route
             for resource in resources
-            for route in _routes_of(resource, namespace, name, node, labels)
-        ]
-        return Cursor(self, routes, revision, wake)
+            for route in routes_of(resource, namespace, name, node, labels)
+        )
+        kind = Cursor if len(routes) == 1 else _Merged
+        return kind(self, tuple(routes), revision, wake)
 
     def publish(self, facts: Sequence[Fact]) -> None:
-        """Give facts, oldest first, to those who asked for them."""
-        woken: dict[Cursor, None] = {}
+        """Give facts, oldest first, whole revisions, to those who asked for them."""
+        assert not facts or facts[0].revision > self.revision, "a revision is published whole"
         trails = self._trails
+        woken: dict[Cursor, None] = {}
         for fact in facts:
             assert fact.revision >= self.revision
             self.revision = fact.revision
             self._published += 1
-            for route in self._routes(fact) if trails else ():
+            for route in self._routing.of(fact) if trails else ():
                 trail = trails.get(route)
                 if trail is not None:
                     trail.facts.append(fact)
                     trail.numbers.append(self._published)
-                    woken.update(trail.idle)
-                    trail.idle.clear()
-        if self.history.floor >= self._floor + max(_SWEEP_MIN, len(trails)):
-            self._floor = self.history.floor
+                    if trail.idle:
+                        woken = _joined(woken, trail.idle)
+                        trail.idle = {}
+        if self._published >= self._swept + max(_SWEEP_MIN, len(trails)):
+            self._swept = self._published
             for trail in trails.values():
-                trail.forget(self._floor)
-        for cursor in woken:
-            cursor.rest()
-        for cursor in woken:
-            if cursor.routes:  # Else another, when woken, has closed it.
-                cursor.wake()
+                trail.forget(self.history.floor)
+        _wake(woken)
 
     def enter(self, route: Route, cursor: Cursor, revision: int) -> Trail:
         """Return the trail of a route, which `cursor` will follow from `revision` on.
@@ -269,10 +287,8 @@ class Hub:
         """
         trail = self._trails.get(route)
         if trail is None:
-            trail = self._trails[route] = Trail(self.revision)
-            self._node_trails += route[0] == _BY_NODE
-            if route[0] == _BY_LABEL:
-                self._label_trails[route[1]] += 1
+            trail = self._trails[route] = Trail(self.revision, self.behind_max)
+            self._routing.follow(route)
         if revision < trail.since:
             trail.prepend(revision, *self._between(route, revision, trail.since))
         trail.cursors += 1
@@ -284,15 +300,9 @@ class Hub:
         trail = self._trails[route]
         trail.idle.pop(cursor, None)
         trail.cursors -= 1
-        if trail.cursors:
-            return
-        del self._trails[route]
-        if route[0] == _BY_NODE:
-            self._node_trails -= 1
-            if not self._node_trails:
-                self._nodes.clear()  # It is not kept up any more.
-        elif route[0] == _BY_LABEL:
-            self._label_trails[route[1]] -= 1
+        if not trail.cursors:
+            del self._trails[route]
+            self._routing.forget(route)
 
     def _between(self, route: Route, after: int, until: int) -> tuple[list[Fact], list[int]]:
         """Return the facts of a route, of those published after one revision until another.
@@ -301,7 +311,7 @@ class Hub:
         """
         facts = self.history.since(after)
         count = bisect_right(facts, self.revision, key=_revision)
-        wanted = _wants(route)
+        wanted = wants(route)
         found = [
             (fact, self._published - count + n)
             for n, fact in enumerate(facts[:count], 1)
@@ -309,100 +319,18 @@ class Hub:
         ]
         return [fact for fact, _ in found], [number for _, number in found]
 
-    def _routes(self, fact: Fact) -> Iterator[Route]:
-        """Yield every route a fact belongs to."""
-        _, _, resource, *rest = fact.key.split("/")
-        yield (resource,)
-        if self._label_trails[resource]:
-            yield from _label_routes(fact, resource, rest[0] if len(rest) > 1 else "")
-        if len(rest) == 1:
-            yield (resource, "", rest[0])
-            return
-        namespace, name = rest
-        yield (resource, namespace)
-        yield (resource, namespace, name)
-        yield (resource, "", name)  # A name may also be watched in all namespaces.
-        if self._node_trails and resource == _PODS:
-            before = self._nodes.pop(fact.key, None)
-            if before is None:
-                before = _node_of(fact.prev)
-            node = _node_of(fact.value)
-            if fact.value is not None:
-                self._nodes[fact.key] = node
-            for one in {before, node} - {""}:
-                yield (_BY_NODE, one)
+
+def _joined(some: dict[Cursor, None], more: dict[Cursor, None]) -> dict[Cursor, None]:
+    """Return both, in one of them: mostly one is empty, and the other has thousands."""
+    if not some:
+        return more
+    some.update(more)
+    return some
 
 
-def _routes_of(
-    resource: str, namespace: str, name: str, node: str, labels: Labels | None
-) -> list[Route]:
-    """Return the routes of what somebody asks for; `_wants` and `Hub._routes` agree on them."""
-    if node and resource == _PODS:
-        return [(_BY_NODE, node)]
-    if node and resource == _NODES:
-        name = node
-    if name:
-        return [(resource, namespace, name)]
-    if labels is not None:
-        key, values = labels
-        return [(_BY_LABEL, resource, namespace, key, value) for value in values or (_ANY,)]
-    return [(resource, namespace) if namespace else (resource,)]
-
-
-def _label_routes(fact: Fact, resource: str, namespace: str) -> Iterator[Route]:
-    """Yield the routes of the labels an object has, or had until now."""
-    for key, value in _labels_of(fact.value) | _labels_of(fact.prev):
-        yield (_BY_LABEL, resource, "", key, value)
-        if namespace:
-            yield (_BY_LABEL, resource, namespace, key, value)
-
-
-def _wants(route: Route) -> Callable[[Fact], bool]:
-    """Return whether a fact belongs to a route: the same as being among `Hub._routes` of it."""
-    if route[0] == _BY_NODE:
-        node = route[1]
-        return lambda fact: (
-            fact.resource == _PODS and node in (_node_of(fact.value), _node_of(fact.prev))
-        )
-    if route[0] == _BY_LABEL:
-        _, resource, namespace, *label = route
-        start, pair = prefix_of(resource, namespace), tuple(label)
-        return lambda fact: (
-            fact.key.startswith(start) and pair in _labels_of(fact.value) | _labels_of(fact.prev)
-        )
-    resource, namespace, name = (*route, "", "")[:3]
-    prefix, suffix = prefix_of(resource, namespace), f"/{name}" if name else ""
-    return lambda fact: fact.key.startswith(prefix) and fact.key.endswith(suffix)
-
-
-def _labels_of(value: bytes | None) -> set[tuple[str, ...]]:
-    """Return (key, value) and (key, _ANY) of each label of a packed object."""
-    if value is None or _LABELS not in value:
-        return set()
-    labels = (_part(value, "metadata") or {}).get("labels") or {}
-    pairs: Iterable[tuple[str, ...]] = labels.items()
-    return {*pairs, *((key, _ANY) for key in labels)}
-
-
-def _node_of(value: bytes | None) -> str:
-    """Return the node of a packed pod, "" if it has none. Unpacks nothing else."""
-    if value is None or _NODE_KEY not in value:
-        return ""
-    return str((_part(value, "spec") or {}).get("nodeName") or "")
-
-
-def _part(value: bytes, wanted: str) -> Any:
-    """Return one field of a packed object, None if it does not have it."""
-    unpacker = msgpack.Unpacker(
-        read_size=_UNPACKER_BYTES, max_buffer_size=max(len(value), _UNPACKER_BYTES)
-    )
-    unpacker.feed(value)
-    for _ in range(unpacker.read_map_header()):
-        if unpacker.unpack() == wanted:
-            return unpacker.unpack()
-        unpacker.skip()
-    return None
-
-
-def _number_of(entry: tuple[int, int, Fact]) -> int:
-    return entry[0]
+def _wake(cursors: Iterable[Cursor]) -> None:
+    """Wake those who are asleep still: who is woken may close or wake others."""
+    for cursor in cursors:
+        if cursor.asleep:
+            cursor.asleep = False
+            cursor.wake()
