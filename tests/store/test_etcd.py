@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeloop.api.errors import Expired
+from kubeloop.store.etcd.groups import BYTES_MAX, OPS_MAX, take_group
 from kubeloop.store.etcd.keys import Keys
 from kubeloop.store.etcd.outcomes import StoreUnavailable
 from kubeloop.store.etcd.records import (
@@ -154,6 +155,20 @@ def test_what_is_adopted() -> None:
         assert adopted(POD, value) is None
 
 
+def test_a_group_is_what_etcd_takes_at_once_and_what_was_flushed() -> None:
+    def made(revision: int, count: int, size: int, checks: int = 0) -> Commit:
+        writes = [Write(f"{POD}-{revision}-{n}", b"x" * size) for n in range(count)]
+        return Commit(revision, writes, NO_CAUSE, 0.0, {f"{POD}-c{n}": 0 for n in range(checks)})
+
+    small = [made(revision, 1, 10) for revision in range(1, 6)]
+    assert take_group(small, 5) == 5
+    assert take_group(small, 3) == 3
+    assert take_group([made(1, OPS_MAX - 1, 1), made(2, 1, 1), made(3, 1, 1)], 3) == 2
+    assert take_group([made(1, 1, 1), made(2, 1, 1, checks=OPS_MAX - 2), made(3, 1, 1)], 3) == 2
+    assert take_group([made(1, 1, BYTES_MAX), made(2, 1, 1)], 2) == 1
+    assert take_group([made(1, 1, BYTES_MAX - 1), made(2, 1, 1)], 2) == 2
+
+
 # One store.
 
 
@@ -293,22 +308,27 @@ async def test_nobody_loses_what_two_write_at_once(etcd: Etcd, prefix: str) -> N
 async def test_who_came_second_wrote_nothing_and_can_read_what_came_first(
     etcd: Etcd, prefix: str
 ) -> None:
-    async with stores(etcd.endpoints, prefix, 2) as (first, second):
+    async with (
+        proxy_to(etcd.endpoints[0]) as proxy,
+        stores(etcd.endpoints, prefix) as (first,),
+        stores([proxy.endpoint], prefix) as (second,),
+    ):
+        proxy.cut()  # So that it does come second.
         first.commit([Write(POD, b"first", 0)], NO_CAUSE)
+        assert await flush(first) is None
         second.commit([Write(POD, b"second", 0)], NO_CAUSE)
+        told = asyncio.create_task(flush(second))
+        await asyncio.sleep(0)
         second.commit([Write(POD + "-2", b"second", 0)], NO_CAUSE)
+        told_next = asyncio.create_task(flush(second))
+        await asyncio.sleep(0)
         assert second.get(POD) == (POD, b"second", 1)  # Speculative, until it is told.
-        told = await asyncio.gather(flush(first), flush(second), flush(second))
-        late, lost = (second, told[1:]) if told[0] is None else (first, told[:1])
-        assert all(isinstance(error, Superseded) for error in lost)
-        assert told.count(None) == len(told) - len(lost)
-        if late is second:  # Two connections: either may be the first.
-            assert second.list("/registry/").items == [(POD, b"first", 1)]
-            assert (second.revision, second.durable) == (1, 1)
-        else:
-            assert first.get(POD) == (POD, b"second", 1)
-        keys = etcd.ctl("get", "--prefix", prefix, "--keys-only").split()
-        assert len(keys) == len(late.list("/registry/").items)
+        proxy.heal()
+        assert isinstance(await told, Superseded)
+        assert isinstance(await told_next, Superseded)
+        assert second.list("/registry/").items == [(POD, b"first", 1)]
+        assert (second.revision, second.durable) == (1, 1)
+        assert len(etcd.ctl("get", "--prefix", prefix, "--keys-only").split()) == 1
 
 
 # Changes by other means.
@@ -378,6 +398,20 @@ async def test_a_write_never_goes_over_what_etcdctl_changed_meanwhile(
         assert b"resourceVersion\xa12" in found.value
         assert await put(store, Write(POD, b"three", 2)) == 3
         listener.check()
+
+
+async def test_what_was_checked_and_etcdctl_changed_meanwhile_supersedes(
+    etcd: Etcd, prefix: str
+) -> None:
+    async with proxy_to(etcd.endpoints[0]) as proxy, stores([proxy.endpoint], prefix) as (store,):
+        await put(store, Write(POD, b"one"))
+        proxy.cut()
+        store.commit([Write(POD + "-2", b"two", 0)], NO_CAUSE, checks={POD: 1})
+        waiting = asyncio.create_task(flush(store))
+        etcd.ctl("del", f"{prefix}pods/default/web")
+        proxy.heal()
+        assert isinstance(await waiting, Superseded)
+        assert store.list("/registry/").items == []
 
 
 # What may go wrong on the way.
