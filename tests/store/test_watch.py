@@ -149,6 +149,32 @@ def test_facts_from_before_the_hub_are_told_in_order(revision: int) -> None:
     assert [fact.revision for fact in cursor.take()] == list(range(revision + 1, 7))
 
 
+def test_who_begins_farther_back_does_not_disturb_who_is_in_the_middle() -> None:
+    store = Store.memory()
+    for _ in range(3):
+        commit(store, KEY)
+    middle = open_all(store, 3)
+    keys = [key_of("pods", "a", name) for name in NAMES]
+    commit(store, *keys)
+    heard = [fact.key for fact in middle.take(1)]
+    assert len(open_all(store, 0).take()) == 6
+    assert heard + [fact.key for fact in middle.take()] == keys
+
+
+def test_what_is_not_published_yet_does_not_disturb_the_order() -> None:
+    store, service = Store.memory(), key_of("services", "a", "x")
+    early = open_all(store, 0)  # So the facts of pods have their numbers already.
+    for key in (KEY, service, KEY, service):
+        commit(store, key)
+    for key in (KEY, service):
+        store.commit([Write(key, pod(2))], NO_CAUSE)
+    cursor = open_two(store, 0)
+    assert [fact.revision for fact in cursor.take()] == [1, 2, 3, 4]
+    store.flush(lambda _: None)
+    assert [fact.revision for fact in cursor.take()] == [5, 6]
+    assert len(early.take()) == 3
+
+
 @pytest.mark.parametrize("opened", [open_all, open_two])
 def test_who_has_left_is_told_nothing_and_is_not_kept(opened: Any) -> None:
     store = Store.memory()

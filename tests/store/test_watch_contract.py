@@ -15,11 +15,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
     precondition,
     rule,
 )
@@ -38,6 +36,8 @@ PODS = [("pods", namespace, name) for namespace in "ab" for name in ("x", "n1")]
 KEYS = [*PODS, ("services", "a", "x"), ("nodes", "", "n1"), ("nodes", "", "n2")]
 FULL = OSError(errno.ENOSPC, "the disk is full")
 State = dict[str, bytes]
+Changes = dict[tuple[str, str, str], dict[str, str] | None]
+MOSTLY = st.sampled_from((True, True, True, False))
 
 
 class Ask(NamedTuple):
@@ -109,6 +109,9 @@ values = st.none() | st.fixed_dictionaries(
 )
 
 
+changes = st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=3)
+
+
 def packed(number: int, app: str = "", tier: str = "", node: str = "") -> bytes:
     labels = {key: value for key, value in (("app", app), ("tier", tier)) if value}
     obj: dict[str, Any] = {"spec": {"nodeName": node} if node else {}, "number": number}
@@ -125,15 +128,12 @@ class Watcher:
     start: int
     cursor: Cursor = field(init=False)
     taken: list[Fact] = field(default_factory=list)
-    seen: list[int] = field(default_factory=list)  # The revisions it knew to be done.
     asleep: bool = True
     wakes: int = 0
     told: int = 0  # How many facts it had been told when it last looked.
 
 
 class WatchContract(RuleBasedStateMachine):
-    watchers = Bundle("watchers")
-
     @initialize(
         kept=st.sampled_from((4, 12, None)), sweep=st.sampled_from((1, 7)), eager=st.booleans()
     )
@@ -146,6 +146,7 @@ class WatchContract(RuleBasedStateMachine):
         self.facts: list[Fact] = []
         self.jobs: list[tuple[Job, Done]] = []
         self.alive: list[Watcher] = []
+        self.seen: list[tuple[Ask, int]] = []  # Revisions that were done, and to whom.
         self.count = 0
         self.open()
 
@@ -157,14 +158,23 @@ class WatchContract(RuleBasedStateMachine):
         self.store = Store.open(
             self.disk, "d", threadsafe=None, fresh_id=bytes(16), retention=self.retention
         )
+        self.begun = self.store.durable
         assert self.store._writer is not None
         self.write: Callable[[Job, Done], None] = self.store._writer.write
         self.store._writer.write = lambda job, done: self.jobs.append((job, done))  # type: ignore[method-assign]
 
     # Writing.
 
-    @rule(changes=st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=3))
-    def commit(self, changes: dict[tuple[str, str, str], dict[str, str] | None]) -> None:
+    @rule(batch=st.lists(changes, min_size=1, max_size=4), durable=MOSTLY)
+    def commit(self, batch: list[Changes], durable: bool) -> None:
+        for transaction in batch:
+            self.transact(transaction)
+        if durable:
+            self.flush()
+            while self.jobs:
+                self.written(full=False)
+
+    def transact(self, changes: Changes) -> None:
         now = self.state(self.store.revision)
         writes: list[Write] = []
         for key, labels in changes.items():
@@ -188,7 +198,7 @@ class WatchContract(RuleBasedStateMachine):
         self.store.flush(done)
 
     @precondition(lambda self: self.jobs)
-    @rule(full=st.sampled_from((False, False, False, True)))
+    @rule(full=st.booleans())
     def written(self, full: bool) -> None:
         """Hear from the disk: it is done, or the disk is full and all is taken back."""
         if full:
@@ -206,6 +216,7 @@ class WatchContract(RuleBasedStateMachine):
     def compact(self, back: int) -> None:
         self.store.compact(self.store.durable - back)
 
+    @precondition(lambda self: self.store.durable >= self.begun + 8)
     @rule(killed=st.booleans())
     def reopen(self, killed: bool) -> None:
         """Begin again, after a close, or a crash that loses what nobody was told is durable."""
@@ -224,18 +235,19 @@ class WatchContract(RuleBasedStateMachine):
 
     # Watching.
 
-    @rule(target=watchers, ask=st.sampled_from(ASKS), ago=st.integers(-2, 8))
-    def watch(self, ask: Ask, ago: int) -> Any:
-        """Watch from now, from the past, from the future; list before if it is not the future."""
-        return self.begin_at(ask, max(0, self.store.durable - ago))
+    @rule(asks=st.lists(st.sampled_from(ASKS), min_size=1, max_size=4), ago=st.integers(-3, 6))
+    def watch(self, asks: list[Ask], ago: int) -> None:
+        """Watch from now, from the past, from the future."""
+        for ask in asks:
+            self.begin_at(ask, max(0, self.store.durable - ago))
 
-    @rule(target=watchers, watcher=watchers, data=st.data())
-    def resume(self, watcher: Watcher, data: st.DataObject) -> Any:
-        """Watch what another watched, from a revision it has seen."""
-        seen = [watcher.start, *watcher.seen]
-        return self.begin_at(watcher.ask, data.draw(st.sampled_from(seen)))
+    @precondition(lambda self: self.seen)
+    @rule(which=st.integers(0, 1000))
+    def resume(self, which: int) -> None:
+        """Watch what another has watched, from a revision it has seen."""
+        self.begin_at(*self.seen[-1 - which % len(self.seen)])
 
-    def begin_at(self, ask: Ask, start: int) -> Any:
+    def begin_at(self, ask: Ask, start: int) -> None:
         watcher = Watcher(ask, start)
 
         def wake() -> None:
@@ -250,7 +262,7 @@ class WatchContract(RuleBasedStateMachine):
         if start < self.store.history.floor:
             with pytest.raises(Expired):
                 open_()
-            return multiple()
+            return
         for resource in ask.resources if start <= self.store.durable else ():
             page = self.store.list(prefix_of(resource), revision=start)
             listed = {item.key: item.value for item in page.items}
@@ -259,12 +271,15 @@ class WatchContract(RuleBasedStateMachine):
             }
         watcher.cursor = open_()
         self.alive.append(watcher)
-        return watcher
 
-    @rule(watcher=watchers, limit=st.integers(1, 4) | st.just(ALL))
+    @precondition(lambda self: self.alive)
+    @rule(which=st.sets(st.integers(0, 5), min_size=1), limit=st.integers(1, 4) | st.just(ALL))
+    def take_some(self, which: set[int], limit: int) -> None:
+        for number in which:
+            if self.alive:
+                self.take(self.alive[number % len(self.alive)], limit)
+
     def take(self, watcher: Watcher, limit: int) -> None:
-        if watcher not in self.alive:
-            return
         expected = self.expected(watcher)[len(watcher.taken) :]
         floor = self.store.history.floor
         forgotten = [fact for fact in expected if fact.revision <= floor]
@@ -291,13 +306,12 @@ class WatchContract(RuleBasedStateMachine):
         assert len(done) <= len(watcher.taken), "who resumes from there would miss something"
         if not cursor.behind:
             assert cursor.revision == max(watcher.start, self.store.durable)
-        watcher.seen.append(cursor.revision)
+        self.seen.append((watcher.ask, cursor.revision))
 
-    @rule(watcher=watchers)
-    def leave(self, watcher: Watcher) -> None:
-        watcher.cursor.close()
-        if watcher in self.alive:
-            self.alive.remove(watcher)
+    @precondition(lambda self: len(self.alive) > 3)
+    @rule(which=st.integers(0, 9))
+    def leave(self, which: int) -> None:
+        self.alive.pop(which % len(self.alive)).cursor.close()
 
     # What must hold.
 
@@ -345,4 +359,4 @@ def told(fact: Fact) -> tuple[int, str, bytes | None, bytes | None]:
 
 
 TestWatchContract = WatchContract.TestCase
-TestWatchContract.settings = settings(max_examples=200, stateful_step_count=60)
+TestWatchContract.settings = settings(max_examples=300, stateful_step_count=60)
