@@ -237,3 +237,30 @@ def test_recovery_of_10000_events(benchmark: BenchmarkFixture, tmp_path: Path) -
         again.close()
 
     benchmark.pedantic(reopen, rounds=5)
+
+
+@pytest.mark.parametrize("routes", [1, 2])
+def test_fan_out_of_a_group(benchmark: BenchmarkFixture, routes: int) -> None:
+    """GROUP facts that became durable together, told to 5,000 watchers of one or two resources."""
+    store = Store.memory()
+    awake: list[int] = []
+    resources = ["pods", "nodes"][:routes]
+    cursors = [
+        store.hub.open(resources=resources, revision=0, wake=lambda n=n: awake.append(n))
+        for n in range(5000)
+    ]
+    value = pod(7)
+    writes = [[Write(key_of("pods", "default", f"pod-{n}"), value)] for n in range(GROUP)]
+
+    def tell() -> None:
+        for write in writes:
+            store.commit(write, NO_CAUSE)
+        store.flush(lambda _: None)
+        assert len(awake) == 5000
+        for number in awake:
+            cursors[number].take()
+        awake.clear()
+
+    benchmark(tell)
+    each_us = benchmark.stats["median"] / (GROUP * 5000) * 1e6
+    benchmark.extra_info["a delivery [µs]"] = round(each_us, 3)
