@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("aetcd", reason="no etcd client: pip install 'kubeloop[etcd]'")
+
 from kubeloop.api.errors import Expired
 from kubeloop.store.etcd.groups import BYTES_MAX, OPS_MAX, take_group
 from kubeloop.store.etcd.keys import Keys

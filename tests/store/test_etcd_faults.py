@@ -2,6 +2,7 @@
 on."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -41,7 +42,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 class Load:
     """Writers that count up a number each, by compare-and-set, on several stores.
 
-    acknowledged: (key, number, revision) of each; told: how often each writer was told so.
+    acknowledged: (key, number, revision) of each;  unknown: how often nobody knew.
     """
 
     stores: list[EtcdStore]
@@ -69,11 +70,16 @@ class Load:
                 assert isinstance(error, Superseded | StoreUnavailable), error
                 self.unknown += isinstance(error, StoreUnavailable)
 
-    async def more(self, enough: int = 40) -> None:
-        """Wait until so many more writes were acknowledged."""
-        until = len(self.acknowledged) + enough
+    async def more(self, enough: int = 7) -> None:
+        """Wait until every writer was told of so many more writes."""
+        goal = self.counts()
+        goal.update(dict.fromkeys(range(WRITERS), enough))
         async with asyncio.timeout(30), self.bell:
-            await self.bell.wait_for(lambda: len(self.acknowledged) >= until)
+            await self.bell.wait_for(lambda: self.counts() >= goal)
+
+    def counts(self) -> "Counter[int]":
+        """Return how many writes each writer was told of."""
+        return Counter(int(key.rpartition("w")[2]) for key, _, _ in self.acknowledged)
 
 
 async def under_load(etcd: Etcd, fault: Callable[[], None], repair: Callable[[], None]) -> Load:

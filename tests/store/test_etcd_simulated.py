@@ -8,16 +8,20 @@ import asyncio
 import json
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("aetcd", reason="no etcd client: pip install 'kubeloop[etcd]'")
+
 from kubeloop.api.errors import Expired
+from kubeloop.store.etcd.client import Compacted, Heard, Item, Unavailable
+from kubeloop.store.etcd.groups import Group
 from kubeloop.store.etcd.keys import Keys
 from kubeloop.store.etcd.outcomes import StoreUnavailable, Superseded
-from kubeloop.store.etcd.records import Value
+from kubeloop.store.etcd.records import Commit, Record, Value
 from kubeloop.store.facts import NO_CAUSE, Fact
 from kubeloop.store.history import Write
 from tests.servers.etcd_stores import EtcdStore, flush, fresh_id
@@ -219,5 +223,106 @@ def test_what_is_lost_before_it_is_flushed_is_told_at_the_flush(simulate: Any) -
         assert len(run.etcd.log) == 2
         for store in (first, second):
             await store.aclose()
+
+    simulate(scenario)
+
+
+def test_who_is_superseded_can_read_what_came_first_when_told(simulate: Any) -> None:
+    async def scenario() -> None:
+        run = Run(1, 0.0, by_hand=False)
+        first, second = [await run.connect(30.0) for _ in range(2)]
+        read: list[Any] = []
+
+        def told(error: Exception | None) -> None:
+            assert isinstance(error, Superseded)
+            read.append(second.get(KEYS[0]))
+            second.commit([Write(KEYS[0], b"third", 1)], NO_CAUSE)
+            second.flush(read.append)
+
+        first.commit([Write(KEYS[0], b"first", 0)], NO_CAUSE)
+        assert await flush(first) is None
+        second.commit([Write(KEYS[0], b"second", 0)], NO_CAUSE)
+        second.flush(told)
+        await asyncio.sleep(5)
+        assert read == [(KEYS[0], b"first", 1), None]
+        assert first.get(KEYS[0]) == (KEYS[0], b"third", 2)
+        for store in (first, second):
+            await store.aclose()
+
+    simulate(scenario)
+
+
+@pytest.mark.parametrize("then_a_group", [False, True])
+def test_an_old_value_that_was_put_back_while_nobody_looked_is_a_new_commit(
+    simulate: Any, then_a_group: bool
+) -> None:
+    async def scenario() -> None:
+        run = Run(1, 0.0, by_hand=True)
+        old = await run.connect(30.0)
+        old.commit([Write(KEYS[0], b"old", 0)], NO_CAUSE)
+        await flush(old)
+        outer = run.keys.outer(KEYS[0])
+        kept = run.etcd.kvs[outer][0]
+        old.commit([Write(KEYS[0], b"new", 1)], NO_CAUSE)
+        if then_a_group:
+            old.commit([Write(KEYS[1], b"other", 0)], NO_CAUSE)
+        await old.aclose()
+        run.etcd.write({outer: kept})
+        last = old.durable
+        if then_a_group:  # By somebody who ended before it could adopt anything.
+            last += 1
+            commits = [Commit(last, [Write(KEYS[2], b"more")], NO_CAUSE, 0.0)]
+            base = run.etcd.kvs[run.keys.sequence][1]
+            group = Group(Record(b"w" * 16, 1, {}, commits), base, {})
+            assert run.etcd.txn(group.request(run.keys)).succeeded
+        store = await run.connect(30.0)
+        assert store.get(KEYS[0]) == (KEYS[0], b"old", last + 1)
+        await store.aclose()
+
+    simulate(scenario)
+
+
+class LateClient(FakeClient):
+    """A client whose watch can be told that all is forgotten, and whose listings can be held up."""
+
+    forget, go = False, True
+
+    async def list(self, first: bytes, end: bytes) -> tuple[int, list[Item]]:
+        found = await super().list(first, end)
+        while not self.go:
+            await asyncio.sleep(0.1)
+        return found
+
+    async def watch(self, first: bytes, end: bytes, after: int, heard: Heard) -> NoReturn:
+        try:
+            async with asyncio.timeout(1):
+                await super().watch(first, end, after, heard)
+        except TimeoutError:
+            if self.forget:
+                raise Compacted("all") from None
+            raise Unavailable("it is time") from None
+
+
+def test_a_listing_that_is_older_than_what_one_has_written_since_is_made_again(
+    simulate: Any,
+) -> None:
+    async def scenario() -> None:
+        run = Run(1, 0.0, by_hand=False)
+        client = LateClient(run.etcd, random.Random(1), 0.0)
+        store = await EtcdStore.over(client, fresh_id=fresh_id())
+        client.forget, client.go = True, False
+        await asyncio.sleep(5)
+        store.commit([Write(KEYS[0], b"x", 0)], NO_CAUSE)
+        assert await flush(store) is None
+        client.forget, client.go = False, True
+        await asyncio.sleep(5)
+        assert store.get(KEYS[0]) == (KEYS[0], b"x", 1)
+        other = await run.connect(30.0)
+        other.commit([Write(KEYS[1], b"y", 0)], NO_CAUSE)
+        assert await flush(other) is None
+        await asyncio.sleep(5)
+        assert store.get(KEYS[1]) == (KEYS[1], b"y", 2)
+        for one in (store, other):
+            await one.aclose()
 
     simulate(scenario)
