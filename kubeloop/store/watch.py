@@ -61,8 +61,9 @@ class Trail:
         surplus = len(self.facts) - self.most
         if surplus > 0:
             floor = max(floor, self.facts[surplus - 1].revision)
-        if floor > self.since:
-            self._drop(bisect_right(self.facts, floor, key=_revision), floor)
+        count = bisect_right(self.facts, floor, key=_revision)
+        if count:  # Complete after the last that goes, not only after the floor.
+            self._drop(count, self.facts[count - 1].revision)
 
     def lose(self, revision: int) -> None:
         """Hear that facts until `revision` will never be told: every position is too old."""

@@ -357,3 +357,16 @@ def test_a_node_that_was_not_heard_of_is_read_again() -> None:
     assert route in routing.of(Fact(5, KEY, one))
     after = Fact(7, KEY, three, two, prev_revision=6)
     assert {r[1] for r in routing.of(after) if r[0] == route[0]} == {"n2", "n3"}
+
+
+def test_a_watch_from_the_future_is_not_told_that_what_it_never_wanted_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "_SWEEP_MIN", 1)
+    store = Store.memory(retention=Retention(revisions=4))
+    cursor = store.hub.open(resources=["pods"], revision=1, wake=lambda: None)
+    for resource in ("pods", "services", "pods", "pods", "pods", "pods"):
+        store.commit([Write(key_of(resource, "a", "x"), b"\x80")], NO_CAUSE)
+        store.flush(lambda _: None)
+    assert store.history.floor == 2
+    assert [fact.revision for fact in cursor.take()] == [3, 4, 5, 6]
