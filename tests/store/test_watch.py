@@ -367,6 +367,7 @@ def test_a_watch_from_the_future_is_not_told_that_what_it_never_wanted_is_forgot
     cursor = store.hub.open(resources=["pods"], revision=1, wake=lambda: None)
     for resource in ("pods", "services", "pods", "pods", "pods", "pods"):
         store.commit([Write(key_of(resource, "a", "x"), b"\x80")], NO_CAUSE)
-        store.flush(lambda _: None)
+        if store.revision >= 5:  # So the floor rises over two revisions at once.
+            store.flush(lambda _: None)
     assert store.history.floor == 2
     assert [fact.revision for fact in cursor.take()] == [3, 4, 5, 6]
