@@ -10,11 +10,14 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("aetcd", reason="no etcd client: pip install 'kubeloop[etcd]'")
+
+from aetcd import rpc
 
 from kubeloop.api.errors import Expired
 from kubeloop.store.etcd.client import Compacted, Heard, Item, Unavailable
@@ -63,7 +66,7 @@ class Seen:
             told.append(fact)
 
 
-MOST_S = 3600.0
+MOST_S = 600.0
 
 
 @dataclass
@@ -283,9 +286,14 @@ def test_an_old_value_that_was_put_back_while_nobody_looked_is_a_new_commit(
 
 
 class LateClient(FakeClient):
-    """A client whose watch can be told that all is forgotten, and whose listings can be held up."""
+    """A client whose watch can be told that all is forgotten, and whose calls can be held up."""
 
-    forget, go = False, True
+    forget, go, go_write = False, True, True
+
+    async def txn(self, request: rpc.TxnRequest) -> rpc.TxnResponse:
+        while not self.go_write:
+            await asyncio.sleep(0.1)
+        return await super().txn(request)
 
     async def list(self, first: bytes, end: bytes) -> tuple[int, list[Item]]:
         found = await super().list(first, end)
@@ -324,5 +332,28 @@ def test_a_listing_that_is_older_than_what_one_has_written_since_is_made_again(
         assert store.get(KEYS[1]) == (KEYS[1], b"y", 2)
         for one in (store, other):
             await one.aclose()
+
+    simulate(scenario)
+
+
+def test_what_is_changed_again_while_it_is_adopted_is_adopted_as_it_is_then(simulate: Any) -> None:
+    async def scenario() -> None:
+        run = Run(1, 0.0, by_hand=True)
+        client = LateClient(run.etcd, random.Random(1), 0.0)
+        store = await EtcdStore.over(client, fresh_id=fresh_id())
+        metadata = {"name": "p0", "namespace": "default"}
+        outer = run.keys.outer(KEYS[0])
+        client.go_write = False
+        for n in range(2):
+            run.etcd.write({outer: json.dumps({"metadata": metadata, "n": n}).encode()})
+            await asyncio.sleep(0.5 * (1 - n))  # The first is being adopted when the second comes.
+        client.go_write = True
+        await asyncio.sleep(5)
+        (found,) = store.list("/registry/").items
+        assert msgpack.unpackb(found.value)["n"] == 1
+        kept = Value.decode(run.etcd.kvs[outer][0])
+        assert kept is not None
+        assert (kept.value, kept.revision) == (found.value, found.revision)
+        await store.aclose()
 
     simulate(scenario)
