@@ -70,6 +70,7 @@ class Kubectl:
 
     def __init__(self, binary: str, directory: Path) -> None:
         self.binary, self.directory = binary, directory
+        self._started: list[asyncio.subprocess.Process] = []
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
@@ -78,7 +79,7 @@ class Kubectl:
         }
 
     async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             self.binary,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
@@ -87,6 +88,15 @@ class Kubectl:
             env={**self.environment, **environment},
             cwd=self.directory,
         )
+        self._started.append(process)
+        return process
+
+    async def stop(self) -> None:
+        """Let nothing outlive the test, however that ended."""
+        for process in self._started:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
     async def run(self, *arguments: str, stdin: str = "", **environment: str) -> Answer:
         process = await self.start(*arguments, **environment)
@@ -111,6 +121,18 @@ class Kubectl:
         return json.loads(await self(f"{line} -o json"))
 
 
+async def until(process: asyncio.subprocess.Process, pattern: str) -> list[str]:
+    """Read lines until one begins like `pattern`; return them."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while not lines or not re.match(pattern, lines[-1]):
+            line = await process.stdout.readline()
+            assert line, f"it ended before {pattern!r}: {lines}"
+            lines.append(line.decode())
+    return lines
+
+
 @pytest.fixture
 async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
     beside = Path(sys.executable).parent / "kubectl"
@@ -118,7 +140,9 @@ async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
     assert binary is not None
     async with Cluster(nodes=2, rest=True, tls=True) as cluster:
         (tmp_path / "config").write_text(cluster.config_yaml())
-        yield Kubectl(binary, tmp_path)
+        tool = Kubectl(binary, tmp_path)
+        yield tool
+        await tool.stop()
 
 
 # Looking around.
@@ -281,23 +305,17 @@ async def test_wait_and_watch(kubectl: Kubectl) -> None:
     assert 'pod "p" deleted' in await kubectl("delete pod p --now")
     async with asyncio.timeout(DEADLINE_S):
         assert await gone.wait() == 0
-    watch.terminate()
-    await watch.communicate()
 
 
 async def test_a_watch_shows_a_table(kubectl: Kubectl) -> None:
+    await kubectl("apply -f -", stdin=POD.replace("name: p,", "name: first,"))
     watch = await kubectl.start("get", "pods", "-w")
+    seen = await until(watch, r"first\s")
     await kubectl("apply -f -", stdin=POD)
-    assert watch.stdout is not None
-    seen: list[str] = []
-    async with asyncio.timeout(DEADLINE_S):
-        while not any(re.match(r"p\s+1/1\s+Running", line) for line in seen):
-            seen.append((await watch.stdout.readline()).decode())
+    seen += await until(watch, r"p\s+1/1\s+Running")
     assert seen[0].split()[:3] == ["NAME", "READY", "STATUS"]
     assert sum(line.startswith("NAME") for line in seen) == 1
     assert any(re.match(r"p\s+0/1\s+Pending", line) for line in seen)
-    watch.terminate()
-    await watch.communicate()
 
 
 async def test_logs(kubectl: Kubectl) -> None:
