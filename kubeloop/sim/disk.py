@@ -231,6 +231,9 @@ class MemoryFile:
         if error is not None:
             raise error
 
+    def writev(self, parts: Sequence[bytes], at: int) -> None:
+        self.write(b"".join(parts), at)
+
     def sync(self) -> None:
         self._disk.touch("sync", self._path)
         if not self._disk.lying:

@@ -6,6 +6,7 @@ synced. All errors are OSError.
 
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,9 @@ class File(Protocol):
 
     def write(self, data: bytes, at: int) -> None:
         """Write at a place; what was written before an error stays, unsynced."""
+
+    def writev(self, parts: Sequence[bytes], at: int) -> None:
+        """Write these, one after the other, as `write` does one."""
 
     def sync(self) -> None:
         """Return when all that was written survives a loss of power."""
@@ -108,6 +112,11 @@ class RealFile:
         while left:
             done = os.pwrite(self._handle, left, at)
             left, at = left[done:], at + done
+
+    def writev(self, parts: Sequence[bytes], at: int) -> None:
+        done = os.pwritev(self._handle, parts, at)
+        if done < sum(map(len, parts)):
+            self.write(b"".join(parts)[done:], at + done)
 
     def sync(self) -> None:
         os.fdatasync(self._handle)

@@ -83,10 +83,18 @@ def read_header(data: bytes, kind: int) -> bytes:
     return identity
 
 
-def frame(payload: bytes, synced: int = 0) -> bytes:
-    """Return a frame around a payload. synced: up to where the file it goes to is synced."""
+def frame(payload: bytes) -> bytes:
+    """Return a frame around a payload, for a file of which nothing is synced."""
+    return b"".join(frame_parts(payload, 0))
+
+
+def frame_parts(payload: bytes, synced: int) -> tuple[bytes, bytes, bytes]:
+    """Return what makes a frame around a payload, without copying it.
+
+    synced: up to where the file it goes to is synced.
+    """
     head = _HEAD.pack(MARK, len(payload), checksum(payload), synced)
-    return b"".join((head, _SUM.pack(checksum(head)), payload, END))
+    return head + _SUM.pack(checksum(head)), payload, END
 
 
 def frames(data: bytes) -> Iterator[Frame | Flaw]:

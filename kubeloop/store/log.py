@@ -19,11 +19,13 @@ import msgpack
 from kubeloop.store import tree as trees
 from kubeloop.store.disk import Disk, File
 from kubeloop.store.facts import Cause
-from kubeloop.store.frames import HEADER_SIZE, LOG, SNAPSHOT, frame, header
+from kubeloop.store.frames import HEADER_SIZE, LOG, SNAPSHOT, frame, frame_parts, header
 from kubeloop.store.history import Version, Write, leases_of
 
 SEGMENT_BYTES: Final = 16 * 2**20  # A segment that has grown to this is followed by a new one.
 AHEAD_BYTES: Final[int] = 2**20  # So much a segment is lengthened at a time.
+_QUIET_BYTES: Final = 2**15  # Groups of more come when there is no time for what is ahead.
+_BUFFER_MAX: Final = 2**22  # A buffer that has become larger is not used again.
 _PIECE_BYTES: Final = 2**19  # Of a snapshot, written and synced at a time.
 
 
@@ -40,20 +42,31 @@ class Transaction(NamedTuple):
     at: float
 
 
-def encode(group: Sequence[Transaction]) -> bytes:
-    """Return a commit group in msgpack: the payload of a frame."""
-    payload: bytes = msgpack.packb(
-        [
-            (
-                revision,
-                [w[:2] if w.expires is None else (w.key, w.value, w.expires) for w in writes],
-                cause,
-                at,
-            )
-            for revision, writes, cause, at in group
-        ]
-    )
-    return payload
+class Encoder:
+    """Packs commit groups, into a buffer that it uses again: to make one costs more than to pack.
+
+    Not safe for use by two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer()
+
+    def encode(self, group: Sequence[Transaction]) -> bytes:
+        """Return a commit group in msgpack: the payload of a frame."""
+        payload: bytes = self._packer.pack(
+            [
+                (
+                    revision,
+                    [w[:2] if w.expires is None else (w.key, w.value, w.expires) for w in writes],
+                    cause,
+                    at,
+                )
+                for revision, writes, cause, at in group
+            ]
+        )
+        if len(payload) > _BUFFER_MAX:
+            self._packer = msgpack.Packer()
+        return payload
 
 
 class Log:
@@ -65,12 +78,13 @@ class Log:
         self._size = 0
         self._synced = 0  # Up to here the segment is synced.
         self._ahead = 0  # Up to here the segment holds zeros at least.
+        self._quiet = True
         self._broken: SyncFailed | None = None
 
     def append(self, payload: bytes, first_revision: int, *, sync: bool = True) -> None:
         """Write a frame and sync it. Raises: OSError, after which the log is as before; SyncFailed.
 
-        payload:        a commit group, as `encode` gives it.
+        payload:        a commit group, as `Encoder.encode` gives it.
         first_revision: of the group, which names the segment if one has to be begun.
         """
         if self._broken is not None:
@@ -78,15 +92,16 @@ class Log:
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._rotate(first_revision)
         assert self._file is not None
-        data = frame(payload, self._synced)
+        parts = frame_parts(payload, self._synced)
         try:
-            self._file.write(data, self._size)
+            self._file.writev(parts, self._size)
         except OSError as error:
             self._cut(self._file, error)
             raise
         if sync:
             self._sync(self._file)
-        self._size += len(data)
+        self._size += sum(map(len, parts))
+        self._quiet = len(payload) <= _QUIET_BYTES
         if sync:
             self._synced = self._size
 
@@ -97,8 +112,12 @@ class Log:
             self._synced = self._size
 
     def prepare(self) -> None:
-        """Lengthen the segment, if it will be needed soon. If that fails, appending will tell."""
-        if self._file is None or self._broken or self._size >= SEGMENT_BYTES:
+        """Lengthen the segment, if it will be needed soon. If that fails, appending will tell.
+
+        It pays for small groups, whose time is that of the sync; the large ones of a busy time
+        would only have to wait for it.
+        """
+        if self._file is None or self._broken or self._size >= SEGMENT_BYTES or not self._quiet:
             return
         if AHEAD_BYTES == 0 or self._size + AHEAD_BYTES // 2 <= self._ahead:
             return

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from kubeloop.store.disk import Disk
 from kubeloop.store.facts import Cause, Fact
 from kubeloop.store.history import History, Page, Retention, Stored, Version, Write
-from kubeloop.store.log import SyncFailed, Transaction, encode
+from kubeloop.store.log import Encoder, SyncFailed, Transaction
 from kubeloop.store.recovery import Recovery, recover
 from kubeloop.store.watch import Hub
 from kubeloop.store.writer import Job, Threadsafe, Writer
@@ -64,6 +64,7 @@ class Store:
         self.durable = self.hub.revision = history.settled = history.revision
         self.failure: StoreFailed | None = None
         self._writer, self._sync_policy, self._later = writer, sync, later
+        self._encoder = Encoder()
         self._staged: list[Transaction] = []
         self._facts: list[Fact] = []
         self._waiting: list[Done] = []
@@ -217,7 +218,7 @@ class Store:
             self._settle(waiting, None)
             return
         self._busy = True
-        data, revision = encode(group), group[-1].revision
+        data, revision = self._encoder.encode(group), group[-1].revision
         self._log_bytes += len(data)
         job = Job(data, group[0].revision, self._sync_policy == "always", self._version())
         self._writer.write(job, lambda error: self._written(revision, waiting, error))

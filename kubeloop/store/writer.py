@@ -24,7 +24,7 @@ Threadsafe = Callable[[Callable[[], None]], None]
 class Job:
     """A group to be written, and perhaps a version for a snapshot.
 
-    data:  as `encode` gives it; b"" only syncs what was written before.
+    data:  as `Encoder.encode` gives it; b"" only syncs what was written before.
     first: its first revision.
     """
 

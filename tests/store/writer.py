@@ -110,6 +110,11 @@ class DyingFile(RealFile):
             super().write(data[: disk._chance.randrange(len(data))], at)
         disk._do(lambda: super(DyingFile, self).write(data, at))
 
+    def writev(self, parts: Sequence[bytes], at: int) -> None:
+        if self._disk._left == 1:
+            self.write(b"".join(parts), at)  # It dies of it.
+        self._disk._do(lambda: super(DyingFile, self).writev(parts, at))
+
     def sync(self) -> None:
         self._disk._do(super().sync)
 
