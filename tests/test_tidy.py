@@ -19,7 +19,7 @@ SEAMS = {
     "random": {"actors/world.py", "cluster.py", "sim"},
     "uuid": set(),
     "secrets": {"endpoint.py"},
-    "socket": {"net", "actors/runtimes", "sim/loop.py", "sim/network.py", "process_nodes.py"},
+    "socket": {"net", "actors/runtimes", "sim", "process_nodes.py"},
     "subprocess": {"actors/runtimes"},
 }
 BANNED_CALLS = {

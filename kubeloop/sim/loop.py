@@ -13,13 +13,14 @@ import asyncio
 import contextvars
 import heapq
 import random
-from asyncio import base_events
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from kubeloop.sim.network import Network
+from kubeloop.sim.outside import Outside
+from kubeloop.sim.outside import Unsimulated as Unsimulated
 
 T = TypeVar("T")
 Policy = Literal["fifo", "random"]
@@ -41,17 +42,7 @@ class Livelock(SimulationError):
     """The program ran more callbacks than it was allowed to."""
 
 
-class Unsimulated(NotImplementedError):
-    """The program tried to leave the simulation."""
-
-    def __init__(self, tried: str) -> None:
-        super().__init__(
-            f"{tried}: a simulation has no real I/O; use create_server and create_connection, "
-            "which run over the in-memory network, or a seam that sim replaces"
-        )
-
-
-class SimLoop(base_events.BaseEventLoop):
+class SimLoop(Outside):
     """An event loop in virtual time.
 
     seed:      decides the order of callbacks (under policy "random") and the network's latencies.
@@ -179,7 +170,7 @@ class SimLoop(base_events.BaseEventLoop):
             name = f"task-{self._tasks_made}"
         return super().create_task(coro, name=name, context=context, **options)
 
-    # The outside world: the network is simulated, the rest is refused.
+    # The outside world: see `sim.outside`.
 
     def run_in_executor(  # type: ignore[override]
         self, _executor: Any, func: Callable[..., T], *args: Any
@@ -192,65 +183,8 @@ class SimLoop(base_events.BaseEventLoop):
             future.set_exception(error)
         return future
 
-    async def create_server(  # type: ignore[override]
-        self, factory: Any, host: Any = None, port: Any = None, **kw: Any
-    ) -> Any:
-        """Listen on the simulated network; see `Network.listen`."""
-        _refuse_real(kw, "create_server")
-        return self.network.listen(factory, host, port or 0)
-
-    async def create_connection(  # type: ignore[override]
-        self, factory: Any, host: Any = None, port: Any = None, **kw: Any
-    ) -> Any:
-        """Connect over the simulated network; `sock` may be one that sock_connect connected."""
-        sock = kw.pop("sock", None)
-        _refuse_real(kw, "create_connection")
-        if sock is not None:
-            return await self.network.adopt(factory, sock)
-        return await self.network.connect(factory, host, port)
-
-    async def sock_connect(self, sock: Any, address: Any) -> None:
-        """Connect; the real socket only stands for the simulated connection, it is never used."""
-        await self.network.connect_socket(sock, address)
-
-    async def getaddrinfo(
-        self,
-        host: Any,
-        port: Any,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:
-        """Resolve the names of the simulated network."""
-        return self.network.resolve(host, port, family)
-
-    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """Return the address and port as text: nothing is looked up."""
-        return str(sockaddr[0]), str(sockaddr[1])
-
     def _write_to_self(self) -> None:
         """Wake nobody: a simulation has one thread, and it is awake."""
-
-
-def _refused(name: str) -> Callable[..., Any]:
-    def refuse(_loop: SimLoop, *args: Any, **_options: Any) -> NoReturn:
-        told = ", ".join(repr(argument) for argument in args[:2])
-        raise Unsimulated(f"{name}({told})")
-
-    return refuse
-
-
-for _name in (
-    *("add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler"),
-    *("remove_signal_handler", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall"),
-    *("sock_recvfrom_into", "sock_sendto", "sock_accept", "sock_sendfile", "sendfile", "start_tls"),
-    *("create_datagram_endpoint", "create_unix_connection", "create_unix_server"),
-    *("connect_accepted_socket", "connect_read_pipe", "connect_write_pipe"),
-    *("subprocess_exec", "subprocess_shell"),
-):
-    setattr(SimLoop, _name, _refused(_name))
 
 
 def run(
@@ -327,10 +261,3 @@ def _name_of(handle: asyncio.Handle) -> str:
     if isinstance(called := getattr(owner, "name", None), str):
         return f"{name} of {called}"
     return str(name)
-
-
-def _refuse_real(options: dict[str, Any], call: str) -> None:
-    """Refuse the options that would need a real socket or TLS."""
-    for option in ("sock", "ssl", "local_addr"):
-        if options.get(option) is not None:
-            raise Unsimulated(f"{call}({option}={options[option]!r})")
