@@ -23,6 +23,7 @@ from kubeloop.store.disk import RealDisk
 from kubeloop.store.facts import NO_CAUSE, key_of, prefix_of
 from kubeloop.store.history import Write
 from kubeloop.store.store import Store
+from kubeloop.store.writer import SWITCH_S
 from tests.servers.etcd import NoEtcd, running_etcd
 
 _WATCHES_AT_ONCE: Final = 1000  # Created at once: they fit into the window.
@@ -74,7 +75,12 @@ class Kubeloop:
         )
 
     def puts(self, value: bytes, clients: int, each: int) -> None:
-        self._runner.run(closed_loop(self._put, value, clients, each))
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)  # As `kubeloop up` does.
+        try:
+            self._runner.run(closed_loop(self._put, value, clients, each))
+        finally:
+            sys.setswitchinterval(interval)
 
     def list(self) -> int:
         return len(self.store.list(PODS).values)

@@ -195,6 +195,13 @@ class AsyncActor(pykka.Actor):
             self._timers[timer].cancel()
         self._timers[timer] = self.world.later(max(0.0, delay_s), self._request_turn)
 
+    def guard(self, call: Callable[[], None], envelopes: Sequence[Envelope[Any]] = ()) -> None:
+        """Make a call outside of a turn: if it fails, that is as if a turn with these had."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - it may fail in any way; see `Scene`.
+            self._give_up(envelopes, error)
+
     # The runtime.
 
     def _request_turn(self) -> None:
@@ -216,12 +223,7 @@ class AsyncActor(pykka.Actor):
         except Exception as error:  # noqa: BLE001 - a turn may fail in any way; see `Scene`.
             kept = [envelope for envelope in batch if self.outlives(envelope)]
             inbox.envelopes.extendleft(reversed(kept))
-            failed = ActorFailed(f"{self.name} failed: {error}")
-            failed.__cause__ = error
-            for envelope in batch:
-                if envelope.reply_to is not None:
-                    envelope.reply_to.set_exception((ActorFailed, failed, None))
-            self._fail(error)
+            self._give_up(batch, error)
             return
         if len(batch) < count:
             self.finish()
@@ -247,6 +249,15 @@ class AsyncActor(pykka.Actor):
                 inbox.put(Envelope(message))
             self._outbox.popleft()
         return True
+
+    def _give_up(self, envelopes: Sequence[Envelope[Any]], error: Exception) -> None:
+        """Fail, and tell so whoever waits for an answer to one of these."""
+        failed = ActorFailed(f"{self.name} failed: {error}")
+        failed.__cause__ = error
+        for envelope in envelopes:
+            if envelope.reply_to is not None:
+                envelope.reply_to.set_exception((ActorFailed, failed, None))
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if not self.actor_stopped.is_set():

@@ -66,6 +66,7 @@ class ApiServer(AsyncActor):
         self.core = self._fresh_core()
         self._cursors: dict[str, Cursor] = {}
         self._awake: dict[str, None] = {}
+        self._full: dict[str, None] = {}  # Subscribers whose mailbox has no room.
         self._expires_at: float | None = None  # The lease a turn is due for.
         self._unsettled = 0  # Turns whose answers wait for the store.
         self._again = 0  # How many requests at the head of the mailbox were handled before.
@@ -99,7 +100,8 @@ class ApiServer(AsyncActor):
                 raise TypeError(f"the API server was sent {message!r}")
         self._expire()
         self._unsettled += 1
-        self.store.flush(lambda error: self._settle(answers, error))
+        waiting = [answer.envelope for answer in answers]
+        self.store.flush(lambda error: self.guard(lambda: self._settle(answers, error), waiting))
 
     def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:
         """Give the answers of a turn, now that what they tell of is durable or has failed."""
@@ -184,7 +186,16 @@ class ApiServer(AsyncActor):
         """Hear that there are facts for a subscriber; of others' writes if no turn waits."""
         self._awake[name] = None
         if not self._unsettled:
-            self.world.soon(self._pump)
+            self.world.soon(self._later)
+
+    def _drained(self) -> None:
+        """Hear that a mailbox that was full has room."""
+        full, self._full = self._full, {}
+        self._awake.update(full)
+        self._later()
+
+    def _later(self) -> None:
+        self.guard(self._pump)
 
     def _pump(self) -> None:
         while self._awake and not self.actor_stopped.is_set():
@@ -200,7 +211,8 @@ class ApiServer(AsyncActor):
             return
         while not self.actor_stopped.is_set():
             if inbox.room() <= 0:
-                inbox.when_drained(lambda: self._feed(name))
+                self._full[name] = None
+                inbox.when_drained(self._drained)
                 return
             try:
                 facts = cursor.take(FACTS_MAX)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ def command(
 ) -> None:
     """Start a cluster; it runs until Ctrl-C."""
     from kubeloop.store.history import Retention
+    from kubeloop.store.writer import SWITCH_S
 
     _check_store(store, data_dir, etcd)
     record = running(name)
@@ -134,6 +136,7 @@ def command(
         "etcd": _etcd_access(etcd) if store == "etcd" else None,
     }
     path = kubeconfig or cluster_directory(name) / "kubeconfig"
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(serve(options, path.absolute(), merge=merge_kubeconfig))
 
 

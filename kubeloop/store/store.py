@@ -11,9 +11,11 @@ See docs/store.md for what is promised.
 
 import errno
 import gc
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from itertools import accumulate
+from typing import Final, Literal, Self
 
 from kubeloop.store.disk import Disk
 from kubeloop.store.facts import Cause, Fact
@@ -24,6 +26,7 @@ from kubeloop.store.watch import Hub
 from kubeloop.store.writer import Job, Threadsafe, Writer
 
 SNAPSHOT_BYTES: Final = 64 * 2**20  # So much log is followed by a snapshot.
+GROUP_BYTES: Final = 2**16  # Of values: a smaller group is written whole.
 SYNC_INTERVAL_S: Final = 0.1  # With sync="interval": what a loss of power may cost.
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _NO_CHECKS: Final[Mapping[str, int]] = {}
@@ -67,14 +70,15 @@ class Store:
         self._encoder = Encoder()
         self._staged: list[Transaction] = []
         self._facts: list[Fact] = []
-        self._waiting: list[Done] = []
+        self._waiting: deque[tuple[int, Done]] = deque()  # For which revision, oldest first.
         self._busy = False
+        self._group_bytes = 0  # Of the values of the last group.
         self._sync_due = False
         self._log_bytes = 0 if recovery is None else recovery.bytes
         self._snapshot = 0 if recovery is None else recovery.snapshot
 
     @classmethod
-    def memory(cls, *, retention: Retention | None = None) -> "Store":
+    def memory(cls, *, retention: Retention | None = None) -> Self:
         """Return a store that keeps nothing."""
         return cls(History(retention=retention))
 
@@ -180,7 +184,7 @@ class Store:
             self._publish(self.revision)
             done(None)
             return
-        self._waiting.append(done)
+        self._waiting.append((self.revision, done))
         if not self._busy:
             self._write()
 
@@ -212,16 +216,33 @@ class Store:
     def _write(self) -> None:
         """Send the next group to the disk."""
         assert self._writer is not None
-        waiting, self._waiting = self._waiting, []
-        group, self._staged = self._staged, []
+        group = self._next_group()
         if not group:
-            self._settle(waiting, None)
+            self._settle_durable()
             return
         self._busy = True
         data, revision = self._encoder.encode(group), group[-1].revision
         self._log_bytes += len(data)
         job = Job(data, group[0].revision, self._sync_policy == "always", self._version())
-        self._writer.write(job, lambda error: self._written(revision, waiting, error))
+        self._writer.write(job, lambda error: self._written(revision, error))
+
+    def _next_group(self) -> Sequence[Transaction]:
+        """Take what is staged; of much only a part, if the loop goes on meanwhile.
+
+        Clients who write again when they are told come in as many as they were told at once. So
+        groups of one size let the disk and the loop work side by side, where one large group would
+        have each wait for the other: the size goes half the way to it each time.
+        """
+        assert self._writer is not None
+        group, self._staged = self._staged, []
+        if not self._writer.aside or not group:
+            return group
+        sizes = list(accumulate(map(_size_of, group)))
+        most = max(GROUP_BYTES, (self._group_bytes + sizes[-1]) // 2)
+        count = min(bisect_left(sizes, most) + 1, len(sizes))
+        self._group_bytes = sizes[count - 1]
+        group, self._staged = group[:count], group[count:]
+        return group
 
     def _version(self) -> Version | None:
         """Return what the next snapshot shall hold, None if it is not time for one.
@@ -236,18 +257,20 @@ class Store:
         self._log_bytes, self._snapshot = 0, floor
         return self.history.version(floor)
 
-    def _written(self, revision: int, waiting: Sequence[Done], error: OSError | None) -> None:
+    def _written(self, revision: int, error: OSError | None) -> None:
         """Hear how the write of a group ended."""
+        assert self._writer is not None
         self._busy = False
-        failure: Exception | None = None
-        if error is None:
-            self._publish(revision)
-            self._sync_later()
-        else:
+        if error is not None:
             failure = self._take_back(error)
-            waiting = [*waiting, *self._waiting]
-            self._waiting = []
-        self._settle(waiting, failure)  # What they write next goes with the next group.
+            waiting, self._waiting = self._waiting, deque()
+            self._settle([done for _, done in waiting], failure)
+            return
+        self._publish(revision)
+        self._sync_later()
+        if self._waiting and self._writer.aside:
+            self._write()  # First: the disk works while the others are told.
+        self._settle_durable()
         if self._waiting and not self._busy:
             self._write()
 
@@ -284,9 +307,19 @@ class Store:
         self.durable = self.history.settled = revision
         self.hub.publish(facts)
 
+    def _settle_durable(self) -> None:
+        """Tell those whose revision is durable."""
+        while self._waiting and self._waiting[0][0] <= self.durable:
+            _, done = self._waiting.popleft()
+            self._settle([done], None)
+
     def _settle(self, waiting: Sequence[Done], failure: Exception | None) -> None:
         for done in waiting:
             done(failure)
+
+
+def _size_of(transaction: Transaction) -> int:
+    return sum([len(write.value or b"") for write in transaction.writes])
 
 
 def _revision_of(fact: Fact) -> int:

@@ -17,6 +17,12 @@ from kubeloop.store.disk import Lock
 from kubeloop.store.history import Version
 from kubeloop.store.log import Log
 
+SWITCH_S: Final = 5e-5
+"""What `sys.setswitchinterval` should be where the loop and this thread are busy at once.
+
+Python's own, 5 ms, is how long the disk may stand idle because its thread waits for the loop.
+"""
+
 Threadsafe = Callable[[Callable[[], None]], None]
 
 
@@ -48,6 +54,11 @@ class Writer:
             self._actor = _SyncActor.start(log, self._answer)
             # The process-wide registry could stop it behind our back.
             pykka.ActorRegistry.unregister(self._actor)
+
+    @property
+    def aside(self) -> bool:
+        """Whether a thread does it: then the loop goes on meanwhile."""
+        return self._actor is not None
 
     def write(self, job: Job, done: Callable[[OSError | None], None]) -> None:
         """Do a job; `done` is called on the loop."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgpack
+import pytest
 from pykka._envelope import Envelope
 
-from kubeloop.actors.actor import AsyncActor, Scene
+from kubeloop.actors.actor import ActorFailed, AsyncActor, Scene
 from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.messages import (
     API_SERVER,
@@ -22,7 +23,7 @@ from kubeloop.actors.messages import (
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.view import View
 from kubeloop.actors.world import LoopWorld
-from kubeloop.store.store import Store
+from kubeloop.store.store import Done, Store
 
 
 class Watcher(AsyncActor):
@@ -68,13 +69,20 @@ class Seen:
         return {obj["metadata"]["name"] for obj in self.view.list("configmaps")}
 
 
+class LateStore(Store):
+    """Says what became of a flush some time after."""
+
+    def flush(self, done: Done) -> None:
+        asyncio.get_running_loop().call_later(0.01, super().flush, done)
+
+
 class Stage:
     """A supervisor with an API server, a watcher and a namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Store] = Store) -> None:
         loop = asyncio.get_running_loop()
         world = LoopWorld(loop, seed=1, wall=loop.time)
-        self.supervisor, self.store, self.seen = Supervisor(world), Store.memory(), Seen()
+        self.supervisor, self.store, self.seen = Supervisor(world), kind.memory(), Seen()
         subscriptions = Subscriptions({})
         self.supervisor.start(
             API_SERVER,
@@ -176,6 +184,33 @@ def test_after_a_crash_everybody_lists_again(simulate: Any) -> None:
         await stage.create("b")
         await stage.seen.until({"a", "b"})
         assert stage.seen.lists == 2
+        assert stage.supervisor.restarts == {API_SERVER: 1}
+        stage.supervisor.stop_all()
+
+    simulate(scenario)
+
+
+@pytest.mark.parametrize("kind", [Store, LateStore])
+@pytest.mark.parametrize("broken", ["_answer", "_feed"])
+def test_what_fails_after_the_store_has_answered_is_a_crash_too(
+    simulate: Any, monkeypatch: pytest.MonkeyPatch, kind: type[Store], broken: str
+) -> None:
+    async def scenario() -> None:
+        stage = await Stage(kind).start()
+        await stage.seen.until(set())
+
+        def fail(self: ApiServer, *args: Any) -> None:
+            monkeypatch.undo()
+            raise RuntimeError("on purpose")
+
+        monkeypatch.setattr(ApiServer, broken, fail)
+        try:
+            assert (await stage.create("a")).code == 201
+        except ActorFailed:
+            assert broken == "_answer", "who is not answered hears why"
+        await stage.seen.until({"a"})
+        assert (await stage.create("b")).code == 201
+        await stage.seen.until({"a", "b"})
         assert stage.supervisor.restarts == {API_SERVER: 1}
         stage.supervisor.stop_all()
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kubeloop.sim.disk import MemoryDisk
 from kubeloop.store import log as log_module
@@ -70,6 +72,74 @@ def test_all_that_wait_share_a_sync(threaded: Threaded) -> None:
     assert threaded.store.durable == 10
     _, _, recovery = recover(threaded.disk, DIRECTORY, bytes(16))
     assert recovery.transactions == 10
+
+
+def test_what_is_next_goes_to_the_disk_before_those_who_waited_are_told(
+    threaded: Threaded,
+) -> None:
+    order: list[str] = []
+
+    def told(error: Exception | None) -> None:
+        order.append("told")
+        then = threaded.calls.get(timeout=10)  # Of the next group, which is written by now.
+        threaded.calls.put(then)
+        order.append("written")
+
+    threaded.commit()
+    threaded.store.flush(told)
+    threaded.commit()
+    threaded.flush()
+    threaded.run()
+    assert (order, threaded.told) == (["told", "written"], [(2, None)])
+
+
+def test_those_who_write_much_come_to_groups_of_one_size(threaded: Threaded) -> None:
+    """All write again as soon as they are told; else the disk and the loop would take turns."""
+    groups: list[int] = []
+    for _ in range(64):
+        threaded.commit(size=3000)
+        threaded.flush()
+    for _ in range(12):
+        threaded.run()
+        groups.append(len(threaded.told))
+        for _ in range(len(threaded.told)):
+            threaded.commit(size=3000)
+            threaded.flush()
+        threaded.told.clear()
+    assert groups[:2] == [1, 32]
+    assert set(groups[4:]) <= {31, 32, 33}
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 60_000), st.sampled_from(["flush", "run"])), min_size=1
+    ).filter(lambda steps: "flush" in steps),
+    st.booleans(),
+)
+def test_each_is_told_once_in_turn_and_not_before_it_is_durable(
+    steps: list[int | str], full: bool
+) -> None:
+    threaded, promised, waiting = Threaded(), list[int](), 0
+    for step in steps:
+        if isinstance(step, int):
+            threaded.commit(f"p{step}", size=step)
+        elif step == "flush":
+            before = len(threaded.told)
+            promised.append(threaded.store.revision)
+            threaded.flush()
+            waiting += 1 - (len(threaded.told) - before)
+        elif waiting:
+            if full:
+                threaded.disk.room = 0
+            before = len(threaded.told)
+            threaded.run()
+            waiting -= len(threaded.told) - before
+            threaded.disk.room = None
+        good = [revision for revision, error in threaded.told if error is None]
+        assert all(revision <= threaded.store.durable for revision in good)
+        assert [revision for revision, _ in threaded.told] == promised[: len(threaded.told)]
+    threaded.store.close()
+    assert len(threaded.told) == len(promised)
 
 
 def test_nobody_hears_of_what_is_not_durable(threaded: Threaded) -> None:
