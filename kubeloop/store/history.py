@@ -220,7 +220,8 @@ class History:
         if revision - self._whole[-1] >= _STEP:
             self._freeze()
         self._raise_floor()
-        self._forget()
+        if self._versions[0].revision < self._whole[0] or self._whole[-1] == revision:
+            self._forget()
         return self._now.facts
 
     def advance(self, revision: int) -> None:

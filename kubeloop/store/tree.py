@@ -90,13 +90,14 @@ def put(
     edit = edit or object()
     if tree is None:
         return Leaf(edit, [key], [value], [revision]), None
-    root, path, leaf = _own_path(tree, key, edit)
+    root, leaf = _own_path(tree, key, edit)
     keys = leaf.keys
     index = bisect_left(keys, key)
     if index < len(keys) and keys[index] == key:
         found = leaf.values[index], leaf.revisions[index]
         leaf.values[index], leaf.revisions[index] = value, revision
         return root, found
+    path, _ = _descend(root, key)
     leaf.keys = keys = [*keys[:index], key, *keys[index:]]
     leaf.values.insert(index, value)
     leaf.revisions.insert(index, revision)
@@ -118,7 +119,8 @@ def remove(tree: Tree, key: str, edit: object = None) -> tuple[Tree, Found]:
     if tree is None or found is None:
         return tree, None
     edit = edit or object()
-    root, path, leaf = _own_path(tree, key, edit)
+    root, leaf = _own_path(tree, key, edit)
+    path, _ = _descend(root, key)
     index = bisect_left(leaf.keys, key)
     leaf.keys = leaf.keys[:index] + leaf.keys[index + 1 :]
     del leaf.values[index], leaf.revisions[index]
@@ -190,24 +192,22 @@ def build(keys: list[str], values: list[bytes], revisions: list[int]) -> Tree:
     return level[0][1] if level else None
 
 
-def _own_path(tree: Node, key: str, edit: object) -> tuple[Node, list[tuple[Branch, int]], Leaf]:
-    """Return the root, the branches on the way to `key` and its leaf, all made in this edit."""
+def _own_path(tree: Node, key: str, edit: object) -> tuple[Node, Leaf]:
+    """Return the root and the leaf of `key`, these and what is in between made in this edit."""
     root = node = tree if tree.edit is edit else _copy(tree, edit)
-    path: list[tuple[Branch, int]] = []
     while isinstance(node, Branch):
+        children = node.children
         index = bisect_right(node.bounds, key)
-        path.append((node, index))
-        child = node.children[index]
-        if child.edit is not edit:
-            child = node.children[index] = _copy(child, edit)
-        node = child
-    return root, path, node
+        node = children[index]
+        if node.edit is not edit:
+            node = children[index] = _copy(node, edit)
+    return root, node
 
 
 def _copy(node: Node, edit: object) -> Node:
     if isinstance(node, Leaf):
-        return Leaf(edit, node.keys, node.values.copy(), node.revisions.copy())
-    return Branch(edit, node.bounds, node.children.copy(), node.count)
+        return Leaf(edit, node.keys, node.values[:], node.revisions[:])
+    return Branch(edit, node.bounds, node.children[:], node.count)
 
 
 def _insert(
