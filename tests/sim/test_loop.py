@@ -183,10 +183,10 @@ def test_an_executor_runs_inline() -> None:
     [
         ("subprocess_exec", lambda loop: asyncio.create_subprocess_exec("true")),
         ("add_reader", lambda loop: loop.add_reader(0, print)),
-        ("add_signal_handler", lambda loop: loop.add_signal_handler(2, print)),
+        ("connect_read_pipe", lambda loop: loop.connect_read_pipe(print, 0)),
         ("create_server", lambda loop: asyncio.start_server(print, sock=socket.socket())),
-        ("create_datagram_endpoint", lambda loop: loop.create_datagram_endpoint(print)),
-        ("create_unix_server", lambda loop: loop.create_unix_server(print, "/nowhere")),
+        ("create_datagram_endpoint", lambda loop: loop.create_datagram_endpoint(print, sock=1)),
+        ("create_unix_server", lambda loop: loop.create_unix_server(print, sock=1)),
     ],
 )
 def test_leaving_the_simulation_fails_by_name(name: str, attempt: Callable[[Any], Any]) -> None:

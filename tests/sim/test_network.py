@@ -143,6 +143,7 @@ def test_a_reset_is_felt_on_both_sides(simulate: Callable[..., Any]) -> None:
     async def main() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 80):
             reader, _ = await asyncio.open_connection("127.0.0.1", 80)
+            await asyncio.sleep(1)
             assert network().reset() == 1
             with pytest.raises(ConnectionResetError):
                 await reader.read()
