@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # edges of the program that have no simulation.
 SEAMS = {
     "time": {"actors/world.py", "cluster.py"},
-    "random": {"actors/world.py", "cluster.py", "sim"},
+    "random": {"actors/world.py", "cluster.py", "sim", "chaos"},
     "uuid": set(),
     "secrets": {"endpoint.py"},
     "socket": {"net", "actors/runtimes", "sim", "process_nodes.py"},

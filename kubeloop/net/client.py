@@ -100,7 +100,9 @@ class Change:
 class Backend(Protocol):
     """The cluster, as the client needs it."""
 
-    hub: Hub
+    @property
+    def hub(self) -> Hub:
+        """Where facts are told."""
 
     async def ask(self, request: Request) -> Outcome:
         """Have the API server handle a request."""

@@ -1,0 +1,74 @@
+"""Chaos: simulated runs in which things break, found by chance and shrunk to what matters.
+
+    from kubeloop import chaos
+
+    chaos.play(chaos.Plan(seed=7, happenings=(chaos.Deploy(replicas=3), chaos.Cordon(at_s=5))))
+
+Importing this package loads nothing: what it offers is loaded when first named (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kubeloop.chaos.faults.base import Fault
+    from kubeloop.chaos.plan import Plan
+    from kubeloop.chaos.play import Broken, Monitor, Outcome, Violation, play
+    from kubeloop.chaos.stage import Stage
+    from kubeloop.chaos.steps import (
+        Configure,
+        Cordon,
+        DeleteApp,
+        DeletePod,
+        Deploy,
+        Expose,
+        Replicate,
+        Scale,
+        Step,
+        Unexpose,
+    )
+    from kubeloop.chaos.values import Happening
+
+__all__ = [
+    "Broken",
+    "Configure",
+    "Cordon",
+    "DeleteApp",
+    "DeletePod",
+    "Deploy",
+    "Expose",
+    "Fault",
+    "Happening",
+    "Monitor",
+    "Outcome",
+    "Plan",
+    "Replicate",
+    "Scale",
+    "Stage",
+    "Step",
+    "Unexpose",
+    "Violation",
+    "play",
+]
+
+_HOMES = {
+    "faults.base": ["Fault"],
+    "plan": ["Plan"],
+    "play": ["Broken", "Monitor", "Outcome", "Violation", "play"],
+    "stage": ["Stage"],
+    "steps": [
+        *("Configure", "Cordon", "DeleteApp", "DeletePod", "Deploy", "Expose", "Replicate"),
+        *("Scale", "Step", "Unexpose"),
+    ],
+    "values": ["Happening"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load the module that defines `name` on first use."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'kubeloop.chaos' has no attribute {name!r}")
+    value: object = getattr(import_module(f"kubeloop.chaos.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""What can break, one module for each layer."""

@@ -1,0 +1,99 @@
+"""The stage: a running simulated cluster, and all that happenings may do to it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from kubeloop.api.calls import Outcome, Request
+from kubeloop.net.client import Client
+
+if TYPE_CHECKING:
+    from kubeloop.cluster import Cluster
+    from kubeloop.sim.disk import MemoryDisk
+    from kubeloop.sim.loop import SimLoop
+    from kubeloop.sim.network import Network
+    from kubeloop.store.watch import Hub
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something to be seen on the timeline. at_s: virtual seconds since the loop began."""
+
+    at_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A write that was acknowledged to a user. at_s: when it was."""
+
+    at_s: float
+    request: Request
+    revision: int
+
+
+class Stage:
+    """What happenings act on.
+
+    disk:         of the store, None if it is in memory.
+    chance:       of its own, decided by the seed.
+    api:          a client for what users do: all it is told to write is remembered.
+    marks:        what happened, in order.
+    acknowledged: the writes that users were told are done.
+    """
+
+    def __init__(
+        self, loop: "SimLoop", cluster: "Cluster", *, disk: "MemoryDisk | None" = None
+    ) -> None:
+        self.loop, self.cluster, self.disk = loop, cluster, disk
+        self.chance: Random = loop.chance("chaos")
+        self.api = Client(self)
+        self.marks: list[Mark] = []
+        self.acknowledged: list[Acknowledged] = []
+        self._heals: dict[Callable[[], None], str] = {}
+
+    @property
+    def network(self) -> "Network":
+        """What connects the hosts."""
+        return self.loop.network
+
+    def note(self, text: str) -> None:
+        """Put a mark on the timeline."""
+        self.marks.append(Mark(self.loop.time(), text))
+
+    def heal_later(self, delay_s: float, heal: Callable[[], None], what: str) -> None:
+        """Have something made well again after some seconds, or at the end of the run."""
+        self._heals[heal] = what
+        self.loop.call_later(delay_s, self._heal, heal)
+
+    def heal_all(self) -> None:
+        """Make everything well that is not yet."""
+        for heal in tuple(self._heals):
+            self._heal(heal)
+
+    def _heal(self, heal: Callable[[], None]) -> None:
+        what = self._heals.pop(heal, None)
+        if what is not None:
+            self.note(f"healed: {what}")
+            heal()
+
+    # What `Client` needs.
+
+    @property
+    def hub(self) -> "Hub":
+        """Where facts are told."""
+        return self.cluster.hub
+
+    async def ask(self, request: Request) -> Outcome:
+        """Have the API server handle a user's request, and remember what it acknowledges."""
+        outcome = await self.cluster.ask(request)
+        if request.verb not in ("get", "list") and 200 <= outcome.code < 300:
+            done = Acknowledged(self.loop.time(), request, outcome.revision)
+            self.acknowledged.append(done)
+        return outcome
+
+    async def sleep_until(self, time_s: float) -> None:
+        """Wait until the loop's clock shows a time."""
+        await asyncio.sleep(max(0.0, time_s - self.loop.time()))

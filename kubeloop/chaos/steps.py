@@ -1,0 +1,188 @@
+"""What users do: happenings that write what a user might, and nothing that he must not.
+
+There are few names, so that steps meet: one deploys `web`, another scales it, a third deletes it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kubeloop.api.errors import ApiError
+from kubeloop.chaos.stage import Stage
+from kubeloop.chaos.values import FLAG, Happening, OneOf, Whole, drawn, kind
+
+APPS: Final = OneOf("web", "db")
+IMAGES: Final = OneOf("app:1", "app:2", "app:3")
+REPLICAS: Final = Whole(0, 6)
+NODES: Final = Whole(1, 3)
+TRIES: Final = 20  # A user who is told that the server failed tries again so often.
+PAUSE_S: Final = 0.5
+_AGAIN: Final = (429, 500, 503, 504)
+
+
+def workload(kind: str, name: str, replicas: int, image: str, **spec: Any) -> dict[str, Any]:
+    """Return a Deployment, ReplicaSet or ReplicationController of one container."""
+    labels = {"app": name}
+    selector: Any = labels if kind == "ReplicationController" else {"matchLabels": labels}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container(image)]}}
+    return {
+        "apiVersion": "v1" if kind == "ReplicationController" else "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": selector, "template": template, **spec},
+    }
+
+
+def container(image: str) -> dict[str, Any]:
+    """Return a container with a readiness probe."""
+    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
+    ports = [{"containerPort": 8080}]
+    return {"name": "main", "image": image, "ports": ports, "readinessProbe": probe}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Happening):
+    """Something a user does; he tries again if the server fails, and reads if he comes second."""
+
+    async def happen(self, stage: Stage) -> None:
+        stage.note(str(self))
+        for _ in range(TRIES):
+            try:
+                await self.do(stage)
+            except ApiError as error:
+                if error.code not in _AGAIN and error.reason != "Conflict":
+                    raise
+                await stage.sleep_until(stage.loop.time() + PAUSE_S)
+            else:
+                return
+
+    async def do(self, stage: Stage) -> None:
+        """Do it once; override."""
+        raise NotImplementedError
+
+
+@kind("deploy")
+@dataclass(frozen=True, kw_only=True)
+class Deploy(Step):
+    """Apply a Deployment: a new one, or another image or number of replicas of one there is."""
+
+    app: str = drawn(APPS)
+    replicas: int = drawn(REPLICAS)
+    image: str = drawn(IMAGES)
+    surge: int = drawn(OneOf(1, 0, 2))
+    unavailable: int = drawn(OneOf(0, 1, 2))
+
+    async def do(self, stage: Stage) -> None:
+        surge = self.surge if self.surge or self.unavailable else 1  # Both may not be 0.
+        rolling = {"maxSurge": surge, "maxUnavailable": self.unavailable}
+        strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+        wanted = workload("Deployment", self.app, self.replicas, self.image, strategy=strategy)
+        await stage.api.apply(wanted)
+
+
+@kind("replicate")
+@dataclass(frozen=True, kw_only=True)
+class Replicate(Step):
+    """Apply a ReplicationController."""
+
+    app: str = drawn(OneOf("old", "older"))
+    replicas: int = drawn(REPLICAS)
+    image: str = drawn(IMAGES)
+
+    async def do(self, stage: Stage) -> None:
+        wanted = workload("ReplicationController", self.app, self.replicas, self.image)
+        await stage.api.apply(wanted)
+
+
+@kind("scale")
+@dataclass(frozen=True, kw_only=True)
+class Scale(Step):
+    """Scale a Deployment."""
+
+    app: str = drawn(APPS)
+    replicas: int = drawn(REPLICAS)
+
+    async def do(self, stage: Stage) -> None:
+        await stage.api.scale("deployments", self.app, self.replicas)
+
+
+@kind("delete-app")
+@dataclass(frozen=True, kw_only=True)
+class DeleteApp(Step):
+    """Delete a Deployment."""
+
+    app: str = drawn(APPS)
+    propagation: str = drawn(OneOf("Background", "Foreground", "Orphan"))
+
+    async def do(self, stage: Stage) -> None:
+        propagation: Any = self.propagation
+        await stage.api.delete("deployments", self.app, propagation=propagation)
+
+
+@kind("delete-pod")
+@dataclass(frozen=True, kw_only=True)
+class DeletePod(Step):
+    """Delete a pod: of those there are, in the order of their names, the one of this number."""
+
+    number: int = drawn(Whole(0, 9))
+    now: bool = drawn(FLAG)
+
+    async def do(self, stage: Stage) -> None:
+        pods = sorted(pod.name for pod in await stage.api.list("pods"))
+        if pods:
+            grace_s = 0 if self.now else None
+            await stage.api.delete("pods", pods[self.number % len(pods)], grace_s=grace_s)
+
+
+@kind("expose")
+@dataclass(frozen=True, kw_only=True)
+class Expose(Step):
+    """Apply a Service for an app."""
+
+    app: str = drawn(APPS)
+    node_port: bool = drawn(FLAG)
+
+    async def do(self, stage: Stage) -> None:
+        spec = {
+            "type": "NodePort" if self.node_port else "ClusterIP",
+            "selector": {"app": self.app},
+            "ports": [{"port": 80, "targetPort": 8080}],
+        }
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.app}}
+        await stage.api.apply({**service, "spec": spec})
+
+
+@kind("unexpose")
+@dataclass(frozen=True, kw_only=True)
+class Unexpose(Step):
+    """Delete the Service of an app."""
+
+    app: str = drawn(APPS)
+
+    async def do(self, stage: Stage) -> None:
+        await stage.api.delete("services", self.app)
+
+
+@kind("cordon")
+@dataclass(frozen=True, kw_only=True)
+class Cordon(Step):
+    """Say whether new pods may come to a node."""
+
+    node: int = drawn(NODES)
+    off: bool = drawn(FLAG)
+
+    async def do(self, stage: Stage) -> None:
+        change = {"spec": {"unschedulable": self.off}}
+        await stage.api.patch("nodes", f"node-{self.node}", change)
+
+
+@kind("configure")
+@dataclass(frozen=True, kw_only=True)
+class Configure(Step):
+    """Apply a ConfigMap: nobody else writes it, so whatever is acknowledged is seen."""
+
+    name: str = drawn(OneOf("one", "two", "three"))
+    value: int = drawn(Whole(0, 99))
+
+    async def do(self, stage: Stage) -> None:
+        named = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}}
+        await stage.api.apply({**named, "data": {"value": str(self.value)}})
