@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kubeloop.chaos.faults.base import Fault
     from kubeloop.chaos.plan import Plan
-    from kubeloop.chaos.play import Broken, Monitor, Outcome, Violation, play
+    from kubeloop.chaos.play import Violation, play
     from kubeloop.chaos.stage import Stage
     from kubeloop.chaos.steps import (
         Configure,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Unexpose,
     )
     from kubeloop.chaos.values import Happening
+    from kubeloop.chaos.watching import Broken, Monitor, Outcome
 
 __all__ = [
     "Broken",
@@ -54,13 +55,14 @@ __all__ = [
 _HOMES = {
     "faults.base": ["Fault"],
     "plan": ["Plan"],
-    "play": ["Broken", "Monitor", "Outcome", "Violation", "play"],
+    "play": ["Violation", "play"],
     "stage": ["Stage"],
     "steps": [
         *("Configure", "Cordon", "DeleteApp", "DeletePod", "Deploy", "Expose", "Replicate"),
         *("Scale", "Step", "Unexpose"),
     ],
     "values": ["Happening"],
+    "watching": ["Broken", "Monitor", "Outcome"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -4,76 +4,35 @@ At the end everything is healed; then the cluster must settle, and what must hol
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Final
 
 from kubeloop.api.errors import ApiError
-from kubeloop.api.resources import RESOURCES
 from kubeloop.chaos.plan import Plan, told_of
 from kubeloop.chaos.settled import NotSettled, settled
-from kubeloop.chaos.stage import Mark, Stage
+from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.values import Happening
+from kubeloop.chaos.watching import Broken, Monitor, Outcome, Watching
 from kubeloop.cluster import Cluster
 from kubeloop.sim.disk import MemoryDisk
 from kubeloop.sim.loop import SimLoop, SimulationError, run
-from kubeloop.store.facts import Fact
 
 SETTLE_S: Final = 1800.0  # Of virtual time: what has not settled by then never will.
-_TAKE: Final = 100_000
 
 Operator = Callable[[Stage], Coroutine[Any, Any, Any]]
 """A program that runs beside the cluster, from when it is ready to the end."""
 
 
-class Broken(AssertionError):
-    """What must hold does not; the message says what was seen."""
-
-
-class Monitor(Protocol):
-    """Watches a run. What it raises as `Broken` ends the run."""
-
-    name: str
-
-    def begin(self, stage: Stage) -> None:
-        """Hear that a cluster is ready."""
-
-    def heard(self, facts: Sequence[Fact]) -> None:
-        """Hear of the facts of a flush, oldest first, before anything else happens."""
-
-    def end(self) -> None:
-        """Look at a cluster that has settled, after everything was healed."""
-
-
 class Violation(AssertionError):
     """A run in which something was broken that must hold.
 
-    monitor: the name of who saw it.
+    monitor: the name of who saw it, "settled" if the cluster did not.
     """
 
-    def __init__(self, plan: Plan, monitor: str, text: str, outcome: "Outcome") -> None:
+    def __init__(self, plan: Plan, monitor: str, text: str, outcome: Outcome) -> None:
         super().__init__(f"{monitor}: {text}\nat {outcome.now_s:.3f} s of\n{plan}")
         self.plan, self.monitor, self.text, self.outcome = plan, monitor, text, outcome
-
-
-@dataclass
-class Outcome:
-    """How a run went.
-
-    hash:     of every fact in the store's log: equal for equal runs.
-    revision: the last one;  facts: how many there were.
-    now_s:    the virtual time of its end.
-    marks:    what happened, for a timeline.
-    history:  every fact, oldest first, if it was asked for.
-    """
-
-    hash: str = ""
-    revision: int = 0
-    facts: int = 0
-    now_s: float = 0.0
-    marks: list[Mark] = field(default_factory=list)
-    history: list[Fact] = field(default_factory=list)
 
 
 def play(
@@ -92,122 +51,110 @@ def play(
     options:  for `Cluster`.
     Raises: Violation, also if the cluster does not settle, or the simulation cannot go on.
     """
-    outcome = Outcome()
-    player = _Player(plan, monitors(), outcome, keep=keep)
+    player = _Player(plan, monitors, operator, keep=keep, options=options)
     try:
-        run(lambda: player.main(operator, options), seed=plan.seed, policy=plan.policy)
+        run(player.main, seed=plan.seed, policy=plan.policy)
     except Broken as error:
-        raise Violation(plan, player.culprit, str(error), outcome) from error
+        raise Violation(plan, player.culprit, str(error), player.outcome) from error
     except NotSettled as error:
-        raise Violation(plan, "settled", str(error), outcome) from error
+        raise Violation(plan, "settled", str(error), player.outcome) from error
     except SimulationError as error:
-        raise Violation(plan, type(error).__name__, str(error), outcome) from error
-    return outcome
+        raise Violation(plan, type(error).__name__, str(error), player.outcome) from error
+    return player.outcome
 
 
 class _Player:
     """One run."""
 
     def __init__(
-        self, plan: Plan, monitors: Sequence[Monitor], outcome: Outcome, *, keep: bool
+        self,
+        plan: Plan,
+        monitors: Callable[[], Sequence[Monitor]],
+        operator: Operator | None,
+        *,
+        keep: bool,
+        options: dict[str, Any],
     ) -> None:
-        self.plan, self.monitors, self.outcome, self.keep = plan, monitors, outcome, keep
-        self.culprit = ""
-        self._hash = hashlib.sha256()
-        self._broken: asyncio.Future[None]
+        self.plan, self.monitors, self.operator = plan, monitors, operator
+        self.keep, self.options = keep, options
+        self.outcome, self.culprit = Outcome(), "operator"
 
-    async def main(self, operator: Operator | None, options: dict[str, Any]) -> None:
-        loop, plan = asyncio.get_running_loop(), self.plan
+    async def main(self) -> None:
+        loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
-        self._broken = loop.create_future()
-        disk = MemoryDisk() if plan.durable else None
-        async with Cluster(
-            nodes=plan.nodes,
-            seed=plan.seed,
-            rest=plan.rest,
-            data_dir="/data" if plan.durable else None,
-            disk=disk,
-            **options,
-        ) as cluster:
-            stage = Stage(loop, cluster, disk=disk)
-            self.outcome.marks = stage.marks
+        disk = MemoryDisk() if self.plan.durable else None
+        async with cluster_of(self.plan, disk, self.options) as cluster:
+            watching = Watching(Stage(loop, cluster, disk=disk), self.monitors(), keep=self.keep)
             try:
-                await self._watch(stage, operator)
+                await self._watch(watching)
             finally:
-                self.outcome.hash = self._hash.hexdigest()
-                self.outcome.now_s = loop.time()
+                self.outcome, self.culprit = watching.close(), watching.culprit or self.culprit
 
-    async def _watch(self, stage: Stage, operator: Operator | None) -> None:
-        self._listen(stage)
-        beside = [] if operator is None else [asyncio.ensure_future(operator(stage))]
+    async def _watch(self, watching: Watching) -> None:
+        watching.begin()
+        stage, plan = watching.stage, self.plan
+        beside = None
+        if self.operator is not None:
+            beside = asyncio.ensure_future(_for_ever(self.operator(stage)))
         try:
-            await self._unless_broken(self._happen(stage), *beside)
+            await unless(happen(stage, plan.happenings), watching.broken, beside)
             stage.heal_all()
-            await self._unless_broken(settled(stage.cluster, within_s=SETTLE_S), *beside)
+            await unless(settled(stage.cluster, within_s=SETTLE_S), watching.broken, beside)
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-        for monitor in self.monitors:
-            self.culprit = monitor.name
-            monitor.end()
+            if beside is not None:
+                beside.cancel()
+                await asyncio.gather(beside, return_exceptions=True)
+        watching.end()
 
-    def _listen(self, stage: Stage) -> None:
-        """Have every monitor hear of everything."""
-        hub = stage.cluster.hub
 
-        def hear() -> None:
-            facts = cursor.take(_TAKE)
-            self.outcome.facts += len(facts)
-            self.outcome.revision = facts[-1].revision if facts else self.outcome.revision
-            if self.keep:
-                self.outcome.history += facts
-            for fact in facts:
-                self._hash.update(fact.encoded)
-            self._tell(facts)
+def cluster_of(
+    plan: Plan, disk: MemoryDisk | None, options: dict[str, Any]
+) -> AbstractAsyncContextManager[Cluster]:
+    """Return the cluster a plan asks for, not yet started."""
+    return Cluster(
+        nodes=plan.nodes,
+        seed=plan.seed,
+        rest=plan.rest,
+        data_dir="/data" if plan.durable else None,
+        disk=disk,
+        **options,
+    )
 
-        for monitor in self.monitors:
-            self.culprit = monitor.name
-            monitor.begin(stage)
-        cursor = hub.open(resources=list(RESOURCES), revision=0, wake=hear)
-        hear()
 
-    def _tell(self, facts: Sequence[Fact]) -> None:
-        for monitor in self.monitors:
-            try:
-                monitor.heard(facts)
-            except Broken as error:
-                if not self._broken.done():
-                    self.culprit = monitor.name
-                    self._broken.set_exception(error)
-                return
+async def happen(stage: Stage, happenings: Sequence[Happening]) -> None:
+    """Have everything happen at its time, counted from now."""
+    begin = stage.loop.time()
 
-    async def _happen(self, stage: Stage) -> None:
-        """Have everything happen at its time."""
-        begin = stage.loop.time()
-        await asyncio.gather(*(self._do(stage, begin, one) for one in self.plan.happenings))
-
-    async def _do(self, stage: Stage, begin: float, happening: Happening) -> None:
+    async def do(happening: Happening) -> None:
         await stage.sleep_until(begin + happening.at_s)
-        try:
-            await happening.happen(stage)
-        except ApiError as error:
-            stage.note(f"{told_of(happening)}: {error}")
+        await happen_now(stage, happening)
 
-    async def _unless_broken(
-        self, work: Coroutine[Any, Any, None], *beside: "asyncio.Future[Any]"
-    ) -> None:
-        """Do some work to its end, unless a monitor or what runs beside it ends first."""
-        task = asyncio.ensure_future(work)
-        try:
-            first = [task, self._broken, *beside]
-            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            for ended in (self._broken, *beside, task):
-                if ended.done():
-                    ended.result()
-                    if ended is not task:
-                        raise Broken("the operator has ended")
-                    return
-        finally:
-            task.cancel()
+    await asyncio.gather(*map(do, happenings))
+
+
+async def happen_now(stage: Stage, happening: Happening) -> None:
+    """Have something happen; that it is refused is noted, and no more."""
+    try:
+        await happening.happen(stage)
+    except ApiError as error:
+        stage.note(f"{told_of(happening)}: {error}")
+
+
+async def unless(work: Coroutine[Any, Any, None], *others: "asyncio.Future[None] | None") -> None:
+    """Do some work to its end, unless another ends before: then raise what that raises."""
+    task = asyncio.ensure_future(work)
+    also = [other for other in others if other is not None]
+    try:
+        await asyncio.wait([task, *also], return_when=asyncio.FIRST_COMPLETED)
+        for ended in (*also, task):
+            if ended.done():
+                ended.result()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def _for_ever(operator: Coroutine[Any, Any, Any]) -> None:
+    await operator
+    raise Broken("the operator has ended, though nobody told it to")
