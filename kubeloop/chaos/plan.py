@@ -1,6 +1,7 @@
 """A plan: all that happens in one simulated run, as a value."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, get_args
@@ -52,9 +53,9 @@ class Plan:
                 raise ValueError(f"{key}: a plan has no such field; it has {sorted(known)}")
         if found.get("policy", "random") not in POLICIES:
             raise ValueError(f"policy: {found['policy']!r}: must be one of {list(POLICIES)}")
-        for name in ("seed", "nodes"):
-            if not isinstance(found.get(name, 0), int) or found.get(name, 0) < 0:
-                raise ValueError(f"{name}: {found[name]!r}: must be a whole number from 0")
+        for name, least in (("seed", -math.inf), ("nodes", 0)):
+            if not isinstance(found.get(name, 0), int) or found.get(name, 0) < least:
+                raise ValueError(f"{name}: {found[name]!r}: must be a whole number from {least}")
         happenings = tuple(from_json(one) for one in found.pop("happenings", ()))
         return cls(**found, happenings=happenings)
 

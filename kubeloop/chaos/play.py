@@ -5,7 +5,7 @@ At the end everything is healed; then the cluster must settle, and what must hol
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 from kubeloop.api.errors import ApiError
@@ -107,9 +107,7 @@ class _Player:
         watching.end()
 
 
-def cluster_of(
-    plan: Plan, disk: MemoryDisk | None, options: dict[str, Any]
-) -> AbstractAsyncContextManager[Cluster]:
+def cluster_of(plan: Plan, disk: MemoryDisk | None, options: dict[str, Any]) -> Cluster:
     """Return the cluster a plan asks for, not yet started."""
     return Cluster(
         nodes=plan.nodes,

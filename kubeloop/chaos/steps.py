@@ -65,6 +65,7 @@ class Step(Happening):
 class Deploy(Step):
     """Apply a Deployment: a new one, or another image or number of replicas of one there is."""
 
+    founds = True
     app: str = drawn(APPS)
     replicas: int = drawn(REPLICAS)
     image: str = drawn(IMAGES)
@@ -84,6 +85,7 @@ class Deploy(Step):
 class Replicate(Step):
     """Apply a ReplicationController."""
 
+    founds = True
     app: str = drawn(OneOf("old", "older"))
     replicas: int = drawn(REPLICAS)
     image: str = drawn(IMAGES)

@@ -135,11 +135,13 @@ def drawn(domain: Domain) -> Any:
 class Happening:
     """Something that happens in a run.
 
-    kind: how it is called in JSON.
-    at_s: when, in virtual seconds after the cluster has become ready.
+    kind:    how it is called in JSON.
+    founds:  whether it makes what others need: drawn plans begin with one of these.
+    at_s:    when, in virtual seconds after the cluster has become ready.
     """
 
     kind: ClassVar[str] = ""
+    founds: ClassVar[bool] = False
     at_s: float = drawn(Real(0.0, 60.0))
 
     async def happen(self, stage: "Stage") -> None:
