@@ -324,8 +324,8 @@ class Network:
         version = _version(target)
         address, port = local[0], local[1] or self._free_port()
         if address in _WILDCARDS:
-            own = target if self.owner(target) == here == "localhost" else None
-            own = own or next((a for a in self._hosts[here] if _version(a) == version), None)
+            addresses = (*self._hosts[here], *(["::1"] if here == "localhost" else []))
+            own = next((a for a in addresses if _version(a) == version), None)
             if own is None:
                 raise OSError(errno.ENETUNREACH, f"{here} has no IPv{version} address")
             address = own

@@ -183,10 +183,7 @@ class Pipe:
     def _arrive(self) -> None:
         self._scheduled = False
         target, now = self.source.peer, self.source.network.loop.time()
-        if not self._chunks:
-            return
-        if not self.passes:
-            self.source.unheard()
+        if not self._chunks or not self.passes:
             return
         arrival, _, chunk = self._chunks[0]
         if now < max(arrival, self._read_at):  # The pipe was cleared and filled again.

@@ -129,6 +129,15 @@ def test_what_fails_is_told(simulate: Callable[..., Any]) -> None:
             "OSError",
             "ConnectionRefusedError",
         ]
+        (_, port) = here.get_extra_info("sockname")
+        (await bound(net, "b", local_addr=("b", 54)))[0].sendto(b"x", ("10.0.0.1", port))
+        await asyncio.sleep(1)
+        assert not kept.received, "a connected socket hears one other only"
+        net.partition("b", "a", both=False)
+        here.sendto(b"anyone?")
+        await asyncio.sleep(1)
+        assert len(kept.errors) == 2, "nobody could tell that nobody is there"
+        net.heal()
         with pytest.raises(ValueError, match="must be None or"):
             here.sendto(b"x", ("10.0.0.1", 1))
         loose, other = await bound(net, "a", local_addr=("0.0.0.0", 7))

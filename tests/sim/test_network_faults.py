@@ -1,6 +1,7 @@
 """Everything a link or a host can do to a connection, and that time tells it as it would be."""
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -119,11 +120,13 @@ def test_a_loss_is_a_delay_for_streams(simulate: Simulate) -> None:
             await asyncio.sleep(60)
         waits = {round(at % 60, 3) for at, what in pair.heard if what == 1}
         assert {0.0, 0.2, 0.6} <= waits
-        pair.net.fault("a", "b", loss=1.0)
-        begun = now()
-        with pytest.raises(TimeoutError):
-            await pair.connect()
-        assert now() - begun == CONNECT_TIMEOUT_S
+        for one, other in ("ab", "ba"):
+            pair.net.heal()
+            pair.net.fault(one, other, both=False, loss=1.0)
+            begun = now()
+            with pytest.raises(TimeoutError):
+                await pair.connect()
+            assert now() - begun == CONNECT_TIMEOUT_S
 
     simulate(main)
 
@@ -133,19 +136,33 @@ def test_a_connection_is_reset_after_so_many_bytes(simulate: Simulate) -> None:
         pair = Pair()
         await pair.start()
         pair.net.fault("a", "b", both=False, reset_after=1500)
+        sent: list[int] = []
+        pair.net.trace = lambda *event: sent.append(event[-1]) if event[1] == "sent" else None
         reader, writer = await pair.connect()
-        writer.write(bytes(1000))
-        writer.write(bytes(1000))
+        for _ in range(3):
+            writer.write(bytes(1000))
+        assert sent == [0, 1000, 500, 0, 0], "nothing is sent after the resets of both ways"
         with pytest.raises(ConnectionResetError):
             await reader.read()
         await asyncio.sleep(1)
         assert [what for _, what in pair.heard] == ["accept", 1500, "ConnectionResetError"]
+
+        pair.heard.clear()
+        pair.net.link("a", "b", SECOND, both=False)
+        reader, writer = await pair.connect()
+        writer.write(bytes(2000))
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        await asyncio.sleep(2)
+        assert [what for _, what in pair.heard] == ["accept", 1500, "ConnectionResetError"]
+
+        pair.heard.clear()
         pair.net.heal("a")
         _, writer = await pair.connect()
         writer.write(bytes(2000))
         writer.close()
-        await asyncio.sleep(1)
-        assert [what for _, what in pair.heard[3:]] == ["accept", 2000, "end"]
+        await asyncio.sleep(2)
+        assert [what for _, what in pair.heard] == ["accept", 2000, "end"]
 
     simulate(main)
 
@@ -208,9 +225,10 @@ def test_what_cannot_be_told_is_given_up(simulate: Simulate) -> None:
         await asyncio.sleep(10_000)
         assert pair.heard == [(0.0, "accept")], "who sends nothing notices nothing"
         pair.net.heal()
+        await asyncio.sleep(1)
         pair.accepted[0].write(b"anyone?")
         await asyncio.sleep(1)
-        assert pair.heard[-1][1] == "ConnectionResetError"
+        assert [what for _, what in pair.heard] == ["accept", "ConnectionResetError"]
 
     simulate(main)
 
@@ -240,7 +258,7 @@ def test_healing_in_time_saves_a_connection(simulate: Simulate) -> None:
     async def main() -> None:
         pair = Pair()
         await pair.start()
-        _, writer = await pair.connect()
+        reader, writer = await pair.connect()
         for _ in range(3):
             pair.net.partition("a", "*")
             writer.write(b"x")
@@ -248,6 +266,13 @@ def test_healing_in_time_saves_a_connection(simulate: Simulate) -> None:
             pair.net.heal("a")
             await asyncio.sleep(2)
         assert [what for _, what in pair.heard] == ["accept", 1, 1, 1]
+        pair.net.link("a", "b", SECOND)
+        writer.write(b"x")
+        pair.net.partition("a", "b")  # It is on its way.
+        begun = now()
+        with pytest.raises(TimeoutError):
+            await reader.read()
+        assert now() - begun == pytest.approx(GIVE_UP_S)
 
     simulate(main)
 
@@ -300,6 +325,82 @@ def test_keepalive_notices(
         with pytest.raises(TimeoutError):
             await reader.read()
         assert now() - begun == after_s
+
+    simulate(main)
+
+
+def test_a_program_may_be_less_patient(simulate: Simulate) -> None:
+    async def main() -> None:
+        pair = Pair()
+        await pair.start()
+        reader, writer = await pair.connect()
+        tcp_user_timeout = 18
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, tcp_user_timeout, 30_000)
+        pair.net.partition("a", "b")
+        begun = now()
+        writer.write(b"x")
+        with pytest.raises(TimeoutError):
+            await reader.read()
+        assert now() - begun == 30
+
+    simulate(main)
+
+
+def test_what_an_abort_finds_on_its_way_is_lost_and_what_has_come_is_not(
+    simulate: Simulate,
+) -> None:
+    async def main() -> None:
+        pair = Pair()
+        await pair.start()
+        pair.net.link("a", "b", SECOND)
+        _, writer = await pair.connect()
+        await asyncio.sleep(5)
+        pair.accepted[0].transport.pause_reading()
+        writer.write(bytes(10))
+        await asyncio.sleep(5)
+        writer.write(bytes(100))
+        writer.transport.abort()
+        await asyncio.sleep(5)
+        pair.accepted[0].transport.resume_reading()
+        await asyncio.sleep(5)
+        assert [what for _, what in pair.heard] == ["accept", 10, "ConnectionResetError"]
+
+    simulate(main)
+
+
+def test_closing_waits_until_what_was_written_is_taken(simulate: Simulate) -> None:
+    async def main() -> None:
+        pair = Pair()
+        await pair.start()
+        pair.net.fault("a", "b", both=False, read_bytes_per_s=100_000)
+        _, writer = await pair.connect()
+        writer.write(bytes(1_000_000))
+        writer.close()
+        await writer.wait_closed()
+        assert 9 <= now() < 10, "all but what a socket holds"
+        await asyncio.sleep(1)
+        assert sum(what for _, what in pair.heard if isinstance(what, int)) == 1_000_000
+        assert pair.heard[-1][1] == "end"
+
+    simulate(main)
+
+
+def test_who_does_not_care_for_half_a_connection_closes_it(simulate: Simulate) -> None:
+    lost: list[Exception | None] = []
+
+    class Plain(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    async def main() -> None:
+        pair = Pair()
+        with pair.net.on("b"):
+            await asyncio.get_running_loop().create_server(Plain, "b", 80)
+        reader, writer = await pair.connect()
+        writer.write_eof()
+        assert await reader.read() == b""
+        assert lost == [None]
 
     simulate(main)
 
@@ -417,6 +518,14 @@ def test_families_and_addresses(simulate: Simulate) -> None:
                 await asyncio.open_connection("b", 80, local_addr=("10.0.0.2", 0))
         with net.on("six"), pytest.raises(OSError, match="six has no IPv4 address"):
             await asyncio.open_connection("10.0.0.2", 80)
+        await asyncio.start_server(pair.serve, "::1", 80)
+        _, writer = await asyncio.open_connection("::1", 80)
+        assert writer.get_extra_info("sockname")[0] == "::1"
+        with net.on("b"):
+            for host, port in (("::", 80), ("10.0.0.2", 81), ("0.0.0.0", 81)):
+                with pytest.raises(OSError, match="in use"):
+                    await asyncio.start_server(pair.serve, host, port)
+            await asyncio.start_server(pair.serve, "fd00::2", 80)
         with pytest.raises(socket.gaierror):
             await asyncio.open_connection("six", 80, family=socket.AF_INET)
 
@@ -432,14 +541,16 @@ def test_happy_eyeballs_do_not_wait_for_a_black_hole(simulate: Simulate) -> None
         pair.net.partition("a", "hole")
         with pair.net.on("b"):
             await asyncio.start_server(pair.serve, "b", 80)
-        pair.net.add_host("both", "fd00::3", "10.0.0.2")  # A name with an address that is dead.
-        pair.net.add_host("hole", "fd00::3")
+        pair.net.add_host("both", "fd00::3", "fd00::4", "10.0.0.2")  # Two addresses are dead.
+        pair.net.add_host("hole", "fd00::3", "fd00::4")
         pair.net.add_host("b", "fd00::2", "10.0.0.2")
         with pair.net.on("a"):
             await asyncio.open_connection("both", 80, happy_eyeballs_delay=0.25)
             assert now() == 0.25
             await asyncio.open_connection("both", 80)
-            assert now() == 0.25 + CONNECT_TIMEOUT_S
+            assert now() == 0.25 + 2 * CONNECT_TIMEOUT_S
+            with pytest.raises(OSError, match=r"Multiple.* 110\].* 110\].* 111\]"):
+                await asyncio.open_connection("both", 81)
 
     simulate(main)
 
@@ -490,7 +601,9 @@ def test_a_socket_polls_as_it_would(simulate: Simulate) -> None:
         sock = writer.get_extra_info("socket")
         writer.transport.pause_reading()
         assert not readable(sock)
+        pair.net.link("a", "b", SECOND)
         pair.accepted[0].write(b"x")
+        assert not readable(sock)
         await asyncio.sleep(1)
         assert readable(sock)
         writer.transport.resume_reading()
@@ -498,8 +611,13 @@ def test_a_socket_polls_as_it_would(simulate: Simulate) -> None:
         assert not readable(sock)
         writer.transport.abort()
         assert sock.fileno() == -1
+        descriptors.extend([pair.net.pollable(True), pair.net.pollable(False)])
 
+    descriptors: list[int] = []
     simulate(main)
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
 
 
 def test_signals_are_sent_within_the_simulation(simulate: Simulate) -> None:

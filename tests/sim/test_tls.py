@@ -42,9 +42,11 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def talk(certificates: Certificates, context: ssl.SSLContext, body: bytes) -> bytes:
     """Send `body` to an echo server and return what comes back; the connection is then closed."""
     tls = server_context(certificates)
+    tickets = tls.num_tickets
     async with await asyncio.start_server(echo, "127.0.0.1", 443, ssl=tls):
         reader, writer = await asyncio.open_connection("127.0.0.1", 443, ssl=context)
         assert writer.get_extra_info("peercert")["subject"]
+        assert tls.num_tickets == tickets > 0, "the context is not ours to change"
         assert writer.get_extra_info("ssl_object").version() == "TLSv1.3"
         writer.write(body)
         await writer.drain()
@@ -85,18 +87,23 @@ def test_openssls_chance_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     traces = [trace_of() for _ in range(20)]
     assert all(trace == traces[0] for trace in traces), "signatures differ in length"
     assert {what for _, what, *_ in traces[0]} == {"connect", "sent", "read", "ended"}
+    sizes = [size for _, what, _, _, _, size in traces[0] if what == "sent" and size]
+    assert sizes[:3] == [pipe.FLIGHT] * 3, "hello, the server's answer, finished"
+    assert sum(sizes[3:-2]) == 2 * (5000 + 22), "no ticket: what was written, and its echo"
 
     monkeypatch.setattr(pipe, "is_handshake", lambda data: False)
     assert len({str(trace_of()) for _ in range(20)}) > 1, "this test cannot fail"
 
 
 @pytest.mark.parametrize(
-    ("days", "why"), [(-1, "not yet valid"), (0, None), (364, None), (366, "has expired")]
+    ("days", "why"),
+    [(-1, "not yet valid"), (0, None), (364, None), (366, "has expired"), (7300, None)],
 )
 def test_certificates_age_in_virtual_time(
     simulate: Callable[..., Any], days: int, why: str | None
 ) -> None:
-    made = make_certificates([], ["127.0.0.1"], now=EPOCH - min(days, 0) * DAY_S)
+    begins = abs(days) if days not in (364, 366) else 0
+    made = make_certificates([], ["127.0.0.1"], now=EPOCH + begins * DAY_S)
 
     async def main() -> None:
         await asyncio.sleep(max(days, 0) * DAY_S)
@@ -173,5 +180,11 @@ def test_a_handshake_that_never_ends_is_given_up(
                     ssl=client_context(certificates),
                     ssl_handshake_timeout=5,
                 )
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(
+                    asyncio.open_connection("127.0.0.1", 443, ssl=client_context(certificates)), 3
+                )
+            await asyncio.sleep(1)
+            assert all(side.lost for side in network().connections.values())
 
     simulate(main)
