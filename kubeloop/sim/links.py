@@ -6,7 +6,7 @@ which hosts: those that were declared, and over them faults, which change single
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any, Final, Literal, get_args
@@ -123,13 +123,15 @@ class Links:
     """Which link lies between which hosts.
 
     "*" stands for every host. What is told of a pair counts more than what is told of its source,
-    that more than what is told of its target, that more than what is told of all. "*" beside a name
-    does not mean that host itself: whom a fault cuts off from all others still reaches itself.
+    that more than what is told of its target, that more than what is told of all; of faults told of
+    the same, the last one. "*" beside a name does not mean that host itself: whom a fault cuts off
+    from all others still reaches itself.
     """
 
     def __init__(self) -> None:
         self._declared: dict[Pair, Link] = {(ANY, ANY): Link()}
-        self._faults: dict[Pair, dict[str, Any]] = {}
+        self._faults: dict[int, tuple[Pair, Mapping[str, Any]]] = {}
+        self._faults_made = 0
         self._routes: dict[Pair, Route] = {}
 
     def route(self, source: str, target: str) -> Route:
@@ -145,8 +147,10 @@ class Links:
         pairs = _matching(source, target)
         declared = next(self._declared[pair] for pair in pairs if pair in self._declared)
         changes: dict[str, Any] = {}
-        for pair in reversed(pairs):
-            changes.update(self._faults.get(pair, {}))
+        for told in reversed(pairs):
+            for pair, fault in self._faults.values():
+                if pair == told:
+                    changes.update(fault)
         return replace(declared, **changes) if changes else declared
 
     def declare(self, source: str, target: str, link: Link) -> None:
@@ -154,18 +158,25 @@ class Links:
         self._declared[source, target] = link
         self._refresh()
 
-    def fault(self, source: str, target: str, changes: Mapping[str, Any]) -> None:
-        """Change fields of a link until it is healed. Raises: ValueError."""
+    def fault(self, source: str, target: str, changes: Mapping[str, Any]) -> int:
+        """Change fields of a link until that ends; return its number. Raises: ValueError."""
         unknown = sorted(changes.keys() - FIELDS)
         _expect(not unknown, "fields of a link", unknown, ", ".join(sorted(FIELDS)))
         replace(self.find(source, target), **changes)  # It says what makes no sense.
-        self._faults.setdefault((source, target), {}).update(changes)
+        self._faults_made += 1
+        self._faults[self._faults_made] = (source, target), dict(changes)
+        self._refresh()
+        return self._faults_made
+
+    def end(self, numbers: Iterable[int]) -> None:
+        """End faults; harmless if they have ended."""
+        for number in numbers:
+            self._faults.pop(number, None)
         self._refresh()
 
     def heal(self, named: frozenset[str]) -> None:
         """End every fault; if hosts are named, those which were told of all of them."""
-        self._faults = {p: changes for p, changes in self._faults.items() if not named <= set(p)}
-        self._refresh()
+        self.end([n for n, (pair, _) in self._faults.items() if named <= set(pair)])
 
     def _refresh(self) -> None:
         for (source, target), route in self._routes.items():

@@ -36,6 +36,7 @@ CONNECT_TIMEOUT_S: Final = float(sum(CONNECT_TRIES_S))
 _PORTS: Final = range(32_768, 61_000)  # Linux: ip_local_port_range.
 _WILDCARDS: Final = ("", *UNSPECIFIED.values())
 
+Undo = Callable[[], None]
 Trace = Callable[[float, str, int, str, str, int], None]
 """(time [s], what, connection, source, target, bytes): "connect", "sent", "read", "reset", "lost",
 "ended"."""
@@ -134,17 +135,26 @@ class Network:
             self._changed()
         return self.links.find(one, other)
 
-    def fault(self, one: str, other: str, *, both: bool = True, **changes: Any) -> None:
-        """Change fields of the link from one host to the other until `heal`. Raises: ValueError."""
+    def fault(self, one: str, other: str, *, both: bool = True, **changes: Any) -> Undo:
+        """Change fields of the link from one host to the other until `heal`.
+
+        Returns: what ends this fault and no other. Raises: ValueError.
+        """
         self._must_know(one, other)
-        self.links.fault(one, other, changes)
-        if both:
-            self.links.fault(other, one, changes)
+        made = [self.links.fault(one, other, changes)]
+        if both and one != other:
+            made.append(self.links.fault(other, one, changes))
         self._changed()
 
-    def partition(self, one: str, other: str, *, both: bool = True) -> None:
-        """Let nothing that `one` sends reach `other`; and the reverse, if `both`."""
-        self.fault(one, other, both=both, up=False)
+        def undo() -> None:
+            self.links.end(made)
+            self._changed()
+
+        return undo
+
+    def partition(self, one: str, other: str, *, both: bool = True) -> Undo:
+        """Let nothing that `one` sends reach `other`; and the reverse, if `both`. See `fault`."""
+        return self.fault(one, other, both=both, up=False)
 
     def heal(self, *hosts: str) -> None:
         """End every fault, or those told of all `hosts`: what was held back arrives."""
@@ -178,14 +188,14 @@ class Network:
         self._changed()
         return len(hit)
 
-    def vanish(self, host: str) -> int:
+    def vanish(self, host: str) -> Undo:
         """Take a host's power: it is cut off, and its sides of connections and its listeners are
-        gone without a word; return how many connections it had.
+        gone without a word; return what gives it back (`heal` does, too).
 
-        Its tasks are somebody else's to end. Once it is healed, others learn by a reset when they
+        Its tasks are somebody else's to end. Once it has power, others learn by a reset when they
         send something.
         """
-        self.fault(host, ANY, up=False)
+        undo = self.fault(host, ANY, up=False)
         for server in {id(s): s for s in self._listeners.values() if s.host == host}.values():
             server.close()
         self.datagrams.vanish(host)
@@ -195,7 +205,7 @@ class Network:
                 if side.host == host:
                     side.outgoing.clear()
                     side.forget()
-        return len(hit)
+        return undo
 
     # What the event loop calls.
 

@@ -411,7 +411,7 @@ def test_a_host_that_vanishes_says_nothing_and_resets_when_it_is_back(simulate: 
         await pair.start()
         reader, writer = await pair.connect()
         await asyncio.sleep(1)
-        assert pair.net.vanish("b") == 1
+        back = pair.net.vanish("b")
         writer.write(b"x")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(), timeout=100)
@@ -419,7 +419,7 @@ def test_a_host_that_vanishes_says_nothing_and_resets_when_it_is_back(simulate: 
         with pytest.raises(TimeoutError):
             await pair.connect()
         assert now() - begun == CONNECT_TIMEOUT_S
-        pair.net.heal("b")
+        back()
         with pytest.raises(ConnectionResetError):
             await reader.read()
         with pytest.raises(ConnectionRefusedError):
@@ -487,6 +487,26 @@ def test_a_listener_that_closes_as_a_connection_comes_resets_it(simulate: Simula
             await reader.read()
         assert not pair.heard
         assert not pair.net.connections
+
+    simulate(main)
+
+
+def test_a_fault_is_ended_without_others(simulate: Simulate) -> None:
+    async def main() -> None:
+        net = Pair().net
+        first = net.fault("a", "b", loss=0.1, cut=0.1)
+        second = net.fault("a", "b", loss=0.2, both=False)
+        net.fault("b", "b", loss=0.3)
+        assert [net.link("a", "b").loss, net.link("b", "a").loss] == [0.2, 0.1]
+        first()
+        assert [net.link("a", "b").loss, net.link("b", "a").loss] == [0.2, 0.0]
+        assert net.link("a", "b").cut == 0
+        first()
+        second()
+        assert net.link("a", "b") == AT_ONCE
+        assert net.link("b", "b").loss == 0.3
+        net.heal()
+        assert net.link("b", "b") == AT_ONCE
 
     simulate(main)
 
