@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgpack
 
+from kubeloop import travel
 from kubeloop.actors.actor import ActorFailed, MailboxFull
 from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import ControllerManager
@@ -73,7 +74,7 @@ class StartFailed(Exception):
     """The cluster could not start; the message says why and what to do."""
 
 
-class Cluster:
+class Cluster(travel.TimeTravel):
     """One Kubernetes cluster inside the running asyncio loop.
 
     nodes:     how many nodes, named node-1, node-2, …
@@ -130,6 +131,7 @@ class Cluster:
         self._etcd = etcd
         self._image_dir = None if image_dir is None else Path(image_dir)
         self._settings, self._controllers = settings, controllers or ControllerSettings()
+        self._origin: Store | None = None
         self._nodes: dict[str, Node] = {}
         self._endpoint: Endpoint | None = None
         self.supervisor: Supervisor
@@ -169,7 +171,7 @@ class Cluster:
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
         self.api, self._own = Client(self), Client(self, user=API_SERVER_USER)
-        settings = self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
+        settings = self.api_settings
         subscriptions = Subscriptions({})
         self.supervisor.start(
             API_SERVER,
@@ -183,8 +185,8 @@ class Cluster:
             await self._ensure(obj)
         await self._announce()
         self._start_leaders()
-        for index in range(1, self.node_count + 1):
-            self._start_node(f"node-{index}", index)
+        for name, index in self._first_nodes():
+            self._start_node(name, index)
         await self._ready()
 
     async def stop(self) -> None:
@@ -271,6 +273,30 @@ class Cluster:
         """What carries the connections to Services: "userspace", "none"."""
         return self.nodes.proxy_mode
 
+    # Time travel: more of it in `travel.TimeTravel`.
+
+    def fork(self, revision: int | None = None, *, seed: int | None = None) -> "Cluster":
+        """Return a cluster in memory that goes on by itself from a revision, now if not told.
+
+        It is not started yet. The containers that ran there go on running, those of this cluster
+        as well. Cost: O(1) in the number of objects; what it costs to start is what it costs all
+        its actors to list them.
+        Raises: Expired; ValueError if pods are real processes: these cannot be copied.
+        """
+        if not isinstance(self.nodes, SimulatedNodes):
+            raise ValueError(f"runtime={self._runtime!r}: only simulated pods can be copied")
+        fork = Cluster(
+            name=f"{self.name}-fork",
+            nodes=self.node_count,
+            images=self._images,
+            retention=self._retention,
+            seed=self.seed if seed is None else seed,
+            settings=self._settings,
+            controllers=self._controllers,
+        )
+        fork._origin = self.store.fork(revision)
+        return fork
+
     # Nodes.
 
     async def add_node(self, name: str) -> None:
@@ -305,7 +331,22 @@ class Cluster:
             registry=self._registry,
         )
 
+    @property
+    def api_settings(self) -> Settings:
+        """What the API server was told."""
+        return self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
+
+    def _first_nodes(self) -> Sequence[tuple[str, int]]:
+        """Return the name and the index of each node to begin with."""
+        if self._origin is None:
+            return [(f"node-{index}", index) for index in range(1, self.node_count + 1)]
+        found = travel.nodes_at(self._origin)
+        self.node_count = max([0, *(index for _, index in found)])
+        return found
+
     async def _open_store(self, loop: asyncio.AbstractEventLoop) -> Store:
+        if self._origin is not None:
+            return self._origin
         if self._etcd is not None:
             return await self._connect_etcd(self._etcd)
         if self.data_dir is None:
@@ -415,6 +456,9 @@ class Cluster:
 
     def _start_node(self, name: str, index: int) -> None:
         node = self.nodes.make(name, index)
+        if self._origin is not None:
+            assert isinstance(self.nodes, SimulatedNodes)
+            self.nodes.adopt(node, travel.pods_on(self._origin, name))
         self._nodes[name] = node
         self.supervisor.start(
             f"kubelet/{name}",

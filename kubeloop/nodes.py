@@ -4,9 +4,9 @@ Two kinds: `SimulatedNodes`, whose pods are scripts and take no time, and `Proce
 are real processes behind real sockets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from kubeloop.actors.kube_proxy import DataPath, TableOnly
 from kubeloop.actors.node_config import NodeConfig
@@ -58,6 +58,7 @@ class SimulatedNodes:
     def __init__(self, world: World, images: Mapping[str, Script] | None = None) -> None:
         self.world, self.images = world, images
         self.made: list[Node] = []
+        self.runtimes: dict[str, SimulatedRuntime] = {}  # By the name of their node.
 
     async def start(self) -> None:
         """Nothing is shared."""
@@ -68,12 +69,19 @@ class SimulatedNodes:
             pod_cidr=pod_cidr_of(self.pod_cidr, index),
         )  # fmt: skip
         runtime = SimulatedRuntime(self.world, images=self.images)
+        self.runtimes[name] = runtime
         node = Node(config, runtime, runtime, TableOnly())
         self.made.append(node)
         return node
 
+    def adopt(self, node: Node, pods: Sequence[Mapping[str, Any]]) -> None:
+        """Have pods run on a new node that run by their status: those of another cluster's."""
+        for pod in pods:
+            self.runtimes[node.config.name].adopt(pod)
+
     async def remove(self, node: Node) -> None:
         self.made.remove(node)
+        del self.runtimes[node.config.name]
         await node.runtime.close()
 
     async def close(self) -> None:

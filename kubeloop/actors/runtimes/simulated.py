@@ -22,6 +22,7 @@ from kubeloop.actors.runtimes.protocol import (
 )
 from kubeloop.actors.runtimes.scripts import DEFAULT, Script, annotated
 from kubeloop.actors.world import Timer, World
+from kubeloop.api.times import parse
 
 __all__ = ["Ledger", "Script", "SimulatedRuntime"]
 
@@ -146,6 +147,34 @@ class SimulatedRuntime:
         sandbox = self._sandboxes.setdefault(spec.pod_uid, _Sandbox(spec, spec.ip))
         sandbox.ip = spec.ip
         return sandbox.ip
+
+    def adopt(self, pod: Mapping[str, Any]) -> None:
+        """Have those containers of a pod run on that its status says are running."""
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        uid, ip = str(metadata["uid"]), str(status.get("podIP") or "")
+        if not ip:
+            return
+        spec = SandboxSpec(
+            pod_uid=uid, namespace=metadata["namespace"], name=metadata["name"], ip=ip,
+            hostname=metadata["name"],
+        )  # fmt: skip
+        sandbox = self._sandboxes[uid] = _Sandbox(spec, ip)
+        annotations = metadata.get("annotations") or {}
+        images = {one["name"]: one["image"] for one in pod["spec"]["containers"]}
+        for told in status.get("containerStatuses") or ():
+            running = (told.get("state") or {}).get("running")
+            if running is not None:
+                container = ContainerSpec(
+                    pod_uid=uid, name=told["name"], attempt=told["restartCount"],
+                    image=images[told["name"]], annotations=annotations,
+                )  # fmt: skip
+                script = self.scripts.get(container.image, DEFAULT)
+                process = self._begin(container, annotated(script, told["name"], annotations))
+                process.id = told["containerID"].partition("://")[2]
+                process.started_s = parse(running["startedAt"])
+                process.began -= max(0.0, self.world.wall() - process.started_s)
+                sandbox.runs[told["name"]] = [process]
+                self._set_ending(process)
 
     async def stop_sandbox(self, pod_uid: str) -> None:
         sandbox = self._sandboxes.get(pod_uid)
