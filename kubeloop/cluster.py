@@ -10,7 +10,7 @@ It is the only module that knows all rooms; none of them knows it.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyRequests
 from kubeloop.net.client import Client
+from kubeloop.net.gate import Feed, Gate, Wake, Wanted
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
 from kubeloop.store.disk import Disk, RealDisk
 from kubeloop.store.history import Retention
@@ -134,6 +135,7 @@ class Cluster(travel.TimeTravel):
         self._origin: Store | None = None
         self._nodes: dict[str, Node] = {}
         self._endpoint: Endpoint | None = None
+        self.gate: Gate | None = None  # See `net.gate`: None but in a simulation.
         self.supervisor: Supervisor
         self.store: Store
         self.nodes: Nodes
@@ -203,8 +205,17 @@ class Cluster(travel.TimeTravel):
 
     # What the wire needs.
 
-    async def ask(self, request: Request) -> Outcome:
-        """Have the API server handle a request."""
+    def ask(self, request: Request) -> Coroutine[Any, Any, Outcome]:
+        """Have the API server handle a request. Raises: as `Gate.ask`, if there is one."""
+        return self._ask(request) if self.gate is None else self.gate.ask(request, self._ask)
+
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        """Return what a watch reads. Raises: Expired; as `Gate.open`, if there is one."""
+        if self.gate is None:
+            return self._watch(wanted, wake)
+        return await self.gate.open(wanted, wake, self._watch)
+
+    async def _ask(self, request: Request) -> Outcome:
         try:
             answer: bytes = await self.supervisor.ask(API_SERVER, request.encode())
         except ActorFailed as error:
@@ -214,6 +225,17 @@ class Cluster(travel.TimeTravel):
             refused = TooManyRequests(f"the API server is overloaded: {error}").status()
             return Outcome(request.tag, 429, 0, msgpack.packb(refused))
         return Outcome(*msgpack.unpackb(answer)[1:])
+
+    def _watch(self, wanted: Wanted, wake: Wake) -> Feed:
+        return self.hub.open(
+            resources=[wanted.resource],
+            revision=wanted.revision,
+            namespace=wanted.namespace,
+            name=wanted.name,
+            node=wanted.node,
+            labels=wanted.labels,
+            wake=wake,
+        )
 
     def revision(self) -> int:
         """Return the newest durable revision."""

@@ -41,10 +41,12 @@ class Request(Message):
     options:     query parameters under their Kubernetes names (labelSelector, fieldSelector,
                  limit, continue, resourceVersion, resourceVersionMatch, dryRun, fieldManager,
                  fieldValidation, force, gracePeriodSeconds, propagationPolicy, preconditions),
-                 and patchType (merge, json, strategic, apply) for a patch.
+                 and patchType (merge, json, strategic, apply) for a patch; of a list `watch` if
+                 it is what a watch begins with.
     user:        the authenticated user.
     sender, tag: where the Outcome goes, and what it is called there; "" when this is an ask.
     seen:        the newest revision the sender had seen: the cause of what follows.
+    agent:       how the client calls itself, over REST its User-Agent; "" for an actor.
     """
 
     TYPE: ClassVar[int] = 1
@@ -59,6 +61,7 @@ class Request(Message):
     sender: str = ""
     tag: str = ""
     seen: int = 0
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

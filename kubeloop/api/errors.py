@@ -214,6 +214,16 @@ class InternalError(ApiError):
         super().__init__(f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
 
 
+class Unexplained(ApiError):
+    """The server failed, and has no reason to tell: what its storage said, mostly."""
+
+    code, reason = 500, ""
+
+    def status(self) -> dict[str, Any]:
+        """Return the v1.Status, which has no reason."""
+        return {k: v for k, v in super().status().items() if k != "reason"}
+
+
 class NotImplemented501(ApiError):
     """Kubernetes has it; kubeloop does not have it yet, and says so."""
 
@@ -226,15 +236,38 @@ class ServiceUnavailable(ApiError):
     code, reason = 503, "ServiceUnavailable"
 
 
-class RevisionTooLarge(ApiError):
-    """The client asks for a revision that has not happened."""
+class RequestTimeout(ApiError):
+    """The request took too long; what it asked for may have been done, or may be still."""
 
     code, reason = 504, "Timeout"
 
+    def __init__(
+        self,
+        why: str = "request did not complete within requested timeout - context deadline exceeded",
+        *,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(f"Timeout: {why}", details=details or {})
+
+
+class RevisionTooLarge(RequestTimeout):
+    """The client asks for a revision that has not happened, or not for who answers it."""
+
     def __init__(self, *, asked: int, current: int) -> None:
-        message = f"Timeout: Too large resource version: {asked}, current: {current}"
-        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-        super().__init__(message, details={"causes": [cause], "retryAfterSeconds": 1})
+        cause = {"reason": _TOO_LARGE, "message": "Too large resource version"}
+        super().__init__(
+            f"Too large resource version: {asked}, current: {current}",
+            details={"causes": [cause], "retryAfterSeconds": 1},
+        )
+
+
+_TOO_LARGE = "ResourceVersionTooLarge"
+
+
+def is_revision_too_large(error: ApiError) -> bool:
+    """Tell whether an error, perhaps read from a Status, is `RevisionTooLarge`."""
+    causes = (error.details or {}).get("causes") or ()
+    return error.code == 504 and any(cause.get("reason") == _TOO_LARGE for cause in causes)
 
 
 def error_of(status: dict[str, Any]) -> ApiError:

@@ -4,17 +4,22 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.chaos.gatekeeper import Gatekeeper
 from kubeloop.net.client import Client
+from kubeloop.net.gate import Feed, Wake, Wanted
 
 if TYPE_CHECKING:
+    from kubeloop.chaos.program import Program
     from kubeloop.cluster import Cluster
     from kubeloop.sim.disk import MemoryDisk
     from kubeloop.sim.loop import SimLoop
     from kubeloop.sim.network import Network
-    from kubeloop.store.watch import Hub
+
+
+USER: Final = "user"  # How what users do is known to the API server.
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,12 @@ class Acknowledged:
 class Stage:
     """What happenings act on.
 
+    cluster:      the one that runs.
     disk:         of the store, None if it is in memory.
     chance:       of its own, decided by the seed.
+    gate:         what all clients of the cluster come by.
     api:          a client for what users do: all it is told to write is remembered.
+    program:      what runs beside the cluster, None if nothing does.
     marks:        what happened, in order.
     acknowledged: the writes that users were told are done.
     """
@@ -47,12 +55,30 @@ class Stage:
     def __init__(
         self, loop: "SimLoop", cluster: "Cluster", *, disk: "MemoryDisk | None" = None
     ) -> None:
-        self.loop, self.cluster, self.disk = loop, cluster, disk
+        self.loop, self.disk = loop, disk
+        self.gate = Gatekeeper(self)
+        self.cluster = cluster
+        self.program: Program | None = None
         self.chance: Random = loop.chance("chaos")
-        self.api = Client(self)
+        self.api = Client(self, agent=USER)
         self.marks: list[Mark] = []
         self.acknowledged: list[Acknowledged] = []
         self._heals: dict[Callable[[], None], str] = {}
+
+    @property
+    def cluster(self) -> "Cluster":
+        """The cluster that runs; one that takes its place gets its gate."""
+        return self._cluster
+
+    @cluster.setter
+    def cluster(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        cluster.gate = self.gate
+        self.gate.renew()
+
+    def client(self, agent: str) -> Client:
+        """Return a client, of whom faults may be, as of those over REST, by how it calls itself."""
+        return Client(self.cluster, agent=agent)
 
     @property
     def network(self) -> "Network":
@@ -81,10 +107,9 @@ class Stage:
 
     # What `Client` needs.
 
-    @property
-    def hub(self) -> "Hub":
-        """Where facts are told."""
-        return self.cluster.hub
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        """Return what a watch reads."""
+        return await self.cluster.open(wanted, wake)
 
     async def ask(self, request: Request) -> Outcome:
         """Have the API server handle a user's request, and remember what it acknowledges."""

@@ -39,6 +39,10 @@ def container(image: str) -> dict[str, Any]:
     return {"name": "main", "image": image, "ports": ports, "readinessProbe": probe}
 
 
+def _is_passing(error: ApiError) -> bool:
+    return error.code in _AGAIN or error.reason == "Conflict"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step(Happening):
     """Something a user does; he tries again if the server fails, and reads if he comes second."""
@@ -48,8 +52,8 @@ class Step(Happening):
         for _ in range(TRIES):
             try:
                 await self.do(stage)
-            except ApiError as error:
-                if error.code not in _AGAIN and error.reason != "Conflict":
+            except (ApiError, ConnectionError) as error:
+                if isinstance(error, ApiError) and not _is_passing(error):
                     raise
                 await stage.sleep_until(stage.loop.time() + PAUSE_S)
             else:

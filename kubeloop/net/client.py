@@ -9,6 +9,7 @@ It speaks to the API server without HTTP in between; the objects and errors are 
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -17,11 +18,11 @@ import msgpack
 import orjson
 
 from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.errors import ApiError, NotFound, error_of
+from kubeloop.api.errors import ApiError, Expired, NotFound, error_of
 from kubeloop.api.patch import merge_patch
 from kubeloop.api.resources import BY_KIND, RESOURCES, Resource, find
 from kubeloop.net.choice import Choice, transition
-from kubeloop.store.watch import Hub
+from kubeloop.net.gate import Feed, Hung, Wake, Wanted, WatchEnded
 
 ALL: Final = "*"  # As a namespace: every one.
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -100,25 +101,32 @@ class Change:
 class Backend(Protocol):
     """The cluster, as the client needs it."""
 
-    @property
-    def hub(self) -> Hub:
-        """Where facts are told."""
-
     async def ask(self, request: Request) -> Outcome:
         """Have the API server handle a request."""
+
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        """Return what a watch reads. wake: as of `Hub.open`. Raises: Expired."""
 
 
 class Client:
     """Speaks to one cluster as one user.
+
+    agent: how it calls itself, as a REST client does by its User-Agent.
 
     Resources are named as in kubectl: "pods", "pod", "po", "Pod", "deployments.apps".
     Every method raises ApiError (NotFound, Conflict, Invalid, …) when the API server refuses.
     """
 
     def __init__(
-        self, backend: Backend, *, namespace: str = "default", user: str = "system:admin"
+        self,
+        backend: Backend,
+        *,
+        namespace: str = "default",
+        user: str = "system:admin",
+        agent: str = "kubeloop",
     ) -> None:
-        self.backend, self.namespace, self.user = backend, namespace, user
+        self.backend, self.namespace = backend, namespace
+        self.user, self.agent = user, agent
 
     async def create(
         self, obj: Mapping[str, Any], *, namespace: str = "", dry_run: bool = False
@@ -225,7 +233,8 @@ class Client:
         """Yield every change, in order, none left out, until the caller stops.
 
         since: the revision to start after; None begins with what is there now, as ADDED.
-        Raises: Expired when `since`, or a caller that took too long, is below the floor.
+        Raises: Expired when `since`, or a caller that took too long, is below the floor. In a
+        simulation it may end before, or raise ConnectionError: then watch again.
         """
         resource = find(kind)
         where = self._where(resource, namespace)
@@ -238,25 +247,34 @@ class Client:
                 if choice.matches(obj) and name in ("", obj["metadata"]["name"]):
                     yield Change("ADDED", KubeObject(obj))
         bell = asyncio.Event()
-        cursor = self.backend.hub.open(
-            resources=[resource.id],
-            revision=since,
+        wanted = Wanted(
+            resource.id,
+            since,
             namespace=where,
             name=name,
             labels=choice.label,
-            wake=bell.set,
+            user=self.user,
+            agent=self.agent,
         )
+        feed = await self.backend.open(wanted, bell.set)
         try:
             while True:
                 bell.clear()
-                for fact in cursor.take():
+                try:
+                    facts = feed.take()
+                except Hung as hung:
+                    await hung.over
+                    continue
+                for fact in facts:
                     seen = transition(fact, choice)
                     if seen is not None:
                         yield Change(seen[0], KubeObject(seen[1]))
-                if not cursor.behind:
+                if not feed.behind:
                     await bell.wait()
+        except WatchEnded:
+            return
         finally:
-            cursor.close()
+            feed.close()
 
     async def wait(
         self, what: str, until: Condition, *, namespace: str = "", timeout_s: float = 30.0
@@ -271,19 +289,20 @@ class Client:
         last: KubeObject | None = None
         try:
             async with asyncio.timeout(timeout_s):
-                if until == "delete" and not await self._exists(kind, name, namespace):
-                    return None
-                async for change in self.watch(kind, namespace=namespace, name=name):
-                    last = change.object
-                    if until == "delete":
-                        if change.type == "DELETED":
-                            return None
-                    elif change.type != "DELETED" and _holds(last, until):
-                        return last
+                while True:  # A watch may end; what comes after it begins with what is there.
+                    if until == "delete" and not await self._exists(kind, name, namespace):
+                        return None
+                    with suppress(Expired):
+                        async for change in self.watch(kind, namespace=namespace, name=name):
+                            last = change.object
+                            gone = change.type == "DELETED"
+                            if gone and until == "delete":
+                                return None
+                            if not gone and until != "delete" and _holds(last, until):
+                                return last
         except TimeoutError:
             seen = f"it was last seen with status {last.status}" if last else "it never existed"
             raise TimeoutError(f"{what} is not {until!r} after {timeout_s} s: {seen}") from None
-        raise AssertionError("a watch ends only by an exception")
 
     async def _exists(self, kind: str, name: str, namespace: str) -> bool:
         try:
@@ -311,7 +330,7 @@ class Client:
         return KubeObject(msgpack.unpackb(outcome.body))
 
     async def _ask(self, request: Request) -> Outcome:
-        outcome = await self.backend.ask(replace(request, user=self.user))
+        outcome = await self.backend.ask(replace(request, user=self.user, agent=self.agent))
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
         return outcome

@@ -8,14 +8,10 @@ Implements `store.disk.Disk`.
 import errno
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
-from math import prod
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
-SECTOR: Final = 512
-_CUTS_MAX: Final = 1024  # So many bytes of growth are cut at each of them.
-_MIXTURES_MAX: Final = 1024  # So many mixtures of old and new sectors are all of them.
+from kubeloop.sim.remains import Fates, Node
 
 Fault = Callable[[str, str], OSError | None]
 """(operation, path) → the error this call shall end with, None if it shall work."""
@@ -38,7 +34,6 @@ class MemoryDisk:
 
     def __init__(self) -> None:
         self.files: dict[str, bytearray] = {}
-        self.durable: dict[str, bytes] = {}
         self.fault: Fault = lambda operation, path: None
         self.aim: Aim = lambda path, at: (path, at)
         self.look: Look = lambda path, content: content
@@ -46,16 +41,24 @@ class MemoryDisk:
         self.room: int | None = None
         self.calls = 0
         self._held: set[str] = set()
-        self._removed: set[str] = set()  # Names that are gone, which was not synced.
-        self._synced: dict[str, bytes] = {}  # Content that is safe, by path as the program sees it.
-        self._changes: dict[str, list[tuple[int, bytes | None]]] = {}  # Since: see `change`.
+        self._nodes: dict[str, Node] = {}  # By the name the program sees.
+        self._safe: dict[str, Node] = {}  # By the name that is synced.
+        self._former: dict[str, list[Node | None]] = {}  # What a name stood for in between.
+        self._moved: dict[Node, str] = {}  # Files renamed since, and what they were called.
+
+    @classmethod
+    def holding(cls, files: Mapping[str, bytes]) -> Self:
+        """Return a disk that holds these files, by path, safely."""
+        disk = cls()
+        disk.files = {path: bytearray(data) for path, data in files.items()}
+        disk.settle()
+        return disk
 
     # What a program calls.
 
     def open(self, path: str) -> "MemoryFile":
         self.touch("open", path)
         self.files.setdefault(path, bytearray())
-        self._removed.discard(path)
         return MemoryFile(self, path)
 
     def read(self, path: str) -> bytes:
@@ -74,26 +77,33 @@ class MemoryDisk:
     def rename(self, path: str, to: str) -> None:
         self.touch("rename", path)
         self._must_be(path)
-        self.files[to] = self.files.pop(path)
-        self._synced[to] = self._synced.pop(path, b"")
-        self._changes[to] = self._changes.pop(path, [])
-        self._removed.discard(to)
+        node = self._node(path)
+        called = self._moved.get(node, path)
+        if to in self.files:
+            self._leave(to)
+        self._leave(path, None)
+        if self._safe.get(called) is node:
+            self._moved[node] = called
+        self.files[to], self._nodes[to] = node.content, node
 
     def remove(self, path: str) -> None:
         self.touch("remove", path)
         self._must_be(path)
-        del self.files[path]
-        self._synced.pop(path, None)
-        self._changes.pop(path, None)
-        self._removed.add(path)
+        self._leave(path, None)
 
     def sync_directory(self, directory: str) -> None:
         self.touch("sync_directory", directory)
-        prefix = f"{directory}/"
-        kept = {p: d for p, d in self.durable.items() if not p.startswith(prefix)}
-        names = {p: self._synced.get(p, b"") for p in self.files if p.startswith(prefix)}
-        self.durable = kept | names
-        self._removed = {p for p in self._removed if not p.startswith(prefix)}
+
+        def within(path: str) -> bool:
+            return path.rpartition("/")[0] == directory
+
+        for path in [p for p in self._safe if within(p)]:
+            del self._safe[path]
+        for path in filter(within, self.files):
+            node = self._safe[path] = self._node(path)
+            self._moved.pop(node, None)
+        self._moved = {node: path for node, path in self._moved.items() if not within(path)}
+        self._former = {path: nodes for path, nodes in self._former.items() if not within(path)}
 
     def lock(self, path: str) -> "MemoryLock":
         if path in self._held:
@@ -105,38 +115,31 @@ class MemoryDisk:
 
     def crash(self, chance: random.Random) -> "MemoryDisk":
         """Return the disk as it may be after a loss of power: any of the allowed ways."""
-        after: dict[str, bytes] = {}
-        for path, (versions, may_be_gone) in self._fates().items():
-            if not may_be_gone or chance.random() < 0.5:
-                after[path] = _survivor(versions, chance)
-        return _disk_of(after)
+        return MemoryDisk.holding(self.fates().one(chance))
 
-    def survivors(self, chance: random.Random, most: int) -> Iterator["MemoryDisk"]:
-        """Yield disks that a loss of power may leave: every one, if there are not more than `most`.
-
-        That is every mixture of what unsynced sectors have ever held, every length a file may have
-        had, every name there or not. If it is more, `most` of them by chance.
-        """
-        choices: list[list[tuple[str, bytes] | None]] = []
-        for path, (versions, may_be_gone) in self._fates().items():
-            contents: list[tuple[str, bytes] | None] = [
-                (path, c) for c in sorted(_survivors(versions))
-            ]
-            choices.append(contents + [None] * may_be_gone)
-        if prod(map(len, choices)) <= most:
-            for chosen in product(*choices):
-                yield _disk_of(dict(filter(None, chosen)))
-        else:
-            for _ in range(most):
-                yield self.crash(chance)
+    def fates(self) -> Fates:
+        """Return all that a loss of power may leave."""
+        nodes: dict[str, list[Node | None]] = {}
+        for path in dict.fromkeys((*self._safe, *self._former, *self.files)):
+            now = self._node(path) if path in self.files else None
+            found = list(dict.fromkeys([self._safe.get(path), *self._former.get(path, ())]))
+            nodes[path] = found if found[-1] is now else [*found, now]
+        return Fates(nodes, self._moved)
 
     def copy(self) -> "MemoryDisk":
         """Return this moment: what is seen, what is safe, and no locks or faults."""
-        same = MemoryDisk()
-        same.files = {path: bytearray(data) for path, data in self.files.items()}
-        same.durable, same._synced = dict(self.durable), dict(self._synced)
-        same._changes = {path: list(changes) for path, changes in self._changes.items()}
-        same._removed = set(self._removed)
+        same, copies = MemoryDisk(), dict[Node, Node]()
+
+        def copied(node: Node) -> Node:
+            return copies.get(node) or copies.setdefault(node, node.copy())
+
+        same._nodes = {path: copied(self._node(path)) for path in self.files}
+        same.files = {path: node.content for path, node in same._nodes.items()}
+        same._safe = {path: copied(node) for path, node in self._safe.items()}
+        same._former = {
+            path: [node and copied(node) for node in nodes] for path, nodes in self._former.items()
+        }
+        same._moved = {copied(node): path for node, path in self._moved.items()}
         return same
 
     def kill(self) -> None:
@@ -160,10 +163,11 @@ class MemoryDisk:
 
     def settle(self) -> None:
         """Declare everything as it is now durable."""
-        self._synced = {path: bytes(data) for path, data in self.files.items()}
-        self.durable = dict(self._synced)
-        self._changes.clear()
-        self._removed.clear()
+        for path in self.files:
+            self._node(path).sync()
+        self._safe = {path: self._nodes[path] for path in self.files}
+        self._former.clear()
+        self._moved.clear()
 
     def touch(self, operation: str, path: str) -> None:
         """Count a call, and fail if it shall."""
@@ -174,39 +178,35 @@ class MemoryDisk:
 
     def synced(self, path: str) -> None:
         """Make the content of a file safe; its name is safe once its directory is synced."""
-        self._synced[path] = bytes(self.files[path])
-        self._changes.pop(path, None)
-        if path in self.durable:
-            self.durable[path] = self._synced[path]
+        self._node(path).sync()
 
     def change(self, path: str, at: int, data: bytes | None) -> None:
         """Write, unsynced, or with None for the data cut a file; at most as much as there is room.
 
         Raises: OSError.
         """
-        content = self.files[path]
+        node = self._node(path)
         room = None if self.room is None else max(0, self.room - sum(map(len, self.files.values())))
         written = data
         if data is not None and room is not None:
-            written = data[: max(0, len(content) - at) + room]
-        self._changes.setdefault(path, []).append((at, written))
-        _change(content, at, written)
+            written = data[: max(0, len(node.content) - at) + room]
+        node.change(at, written)
         if data is not None and written is not None and len(written) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    def _fates(self) -> dict[str, tuple[list[bytes], bool]]:
-        """Return what every file has been since it was synced, and whether its name may be gone."""
-        fates = {}
-        for path in self.durable | self.files:
-            versions = [self._synced.get(path, self.durable.get(path, b""))]
-            for at, data in self._changes.get(path, ()):
-                content = bytearray(versions[-1])
-                _change(content, at, data)
-                versions.append(bytes(content))
-            if path in self.files:
-                versions.append(bytes(self.files[path]))
-            fates[path] = versions, path in self._removed or path not in self.durable
-        return fates
+    def _node(self, path: str) -> Node:
+        """Return the file a name stands for; it may have been put there without a call."""
+        content, node = self.files[path], self._nodes.get(path)
+        if node is None or node.content is not content:
+            node = self._nodes[path] = Node(content)
+        return node
+
+    def _leave(self, path: str, *then: None) -> None:
+        """Have a name stand for something else, or for None."""
+        node = self._node(path)
+        del self.files[path], self._nodes[path]
+        self._former.setdefault(path, []).extend((node, *then))
+        self._moved.pop(node, None)
 
     def _must_be(self, path: str) -> None:
         if path not in self.files:
@@ -255,60 +255,3 @@ class MemoryLock:
 
     def release(self) -> None:
         self._held.discard(self._path)
-
-
-def _disk_of(files: dict[str, bytes]) -> MemoryDisk:
-    """Return a disk that holds these files, safely."""
-    disk = MemoryDisk()
-    disk.files = {path: bytearray(data) for path, data in files.items()}
-    disk.settle()
-    return disk
-
-
-def _change(content: bytearray, at: int, data: bytes | None) -> None:
-    """Write at a place, or with None for the data cut there."""
-    if data is None:
-        del content[at:]
-    elif data:
-        content.extend(bytes(max(0, at - len(content))))
-        content[at : at + len(data)] = data
-
-
-def _survivor(versions: Sequence[bytes], chance: random.Random) -> bytes:
-    """Return what is left of a file: every sector is as one version had it.
-
-    versions: what it was when it was synced, and after every change since. How far it was made
-              longer, or cut, is as uncertain.
-    """
-    lengths = [len(version) for version in versions]
-    size = chance.choice(lengths)
-    if chance.random() < 0.7 and lengths[-1] >= lengths[0]:
-        size = chance.randint(min(lengths), max(lengths))
-    likely = chance.choice((0.2, 0.5, 0.8))
-    kept = bytearray(size)
-    for start in range(0, size, SECTOR):
-        version = versions[0] if chance.random() < likely else chance.choice(versions)
-        kept[start : start + SECTOR] = _sector(version, start, size)
-    return bytes(kept)
-
-
-def _survivors(versions: Sequence[bytes]) -> set[bytes]:
-    """Return all that may be left of a file; of too much to try it all, the most telling."""
-    lengths = {len(version) for version in versions}
-    least, most = min(lengths), max(lengths)
-    steps = range(least, most + 1, 1 if most - least <= _CUTS_MAX else SECTOR)
-    found = {version[:size].ljust(size, b"\0") for size in steps for version in versions}
-    for size in lengths:
-        sectors = [
-            sorted({_sector(version, start, size) for version in versions})
-            for start in range(0, size, SECTOR)
-        ]
-        if prod(map(len, sectors)) <= _MIXTURES_MAX:
-            found.update(map(b"".join, product(*sectors)))
-    return found
-
-
-def _sector(version: bytes, start: int, size: int) -> bytes:
-    """Return a sector of a version of a file that became `size` long."""
-    end = min(size, start + SECTOR)
-    return version[start:end].ljust(end - start, b"\0")

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kubeloop.api.calls import Outcome, Request
-from kubeloop.store.watch import Hub
+from kubeloop.net.gate import Feed, Wake, Wanted
 
 
 class Backend(Protocol):
     """A cluster, as the REST endpoint sees it."""
 
-    hub: Hub
-
     async def ask(self, request: Request) -> Outcome:
-        """Have the API server handle a request; a refusal is an outcome with a v1.Status."""
+        """Have the API server handle a request; a refusal is an outcome with a v1.Status.
+
+        Raises: as `Gate.ask`, if there is one.
+        """
+
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        """Return what a watch reads. wake: as of `Hub.open`. Raises: Expired; as `Gate.open`."""
 
     def revision(self) -> int:
         """Return the newest durable revision."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgpack
 from aiohttp import web
@@ -20,9 +20,12 @@ from kubeloop.api.errors import (
     Expired,
     MethodNotAllowed,
     NotImplemented501,
+    Unexplained,
     error_of,
+    is_revision_too_large,
 )
 from kubeloop.net.choice import Choice
+from kubeloop.net.gate import Feed, Wanted
 from kubeloop.net.rest import logs, options, streams
 from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.bodies import Body, pack, read_object, read_patch
@@ -30,7 +33,6 @@ from kubeloop.net.rest.negotiation import Media, media_of
 from kubeloop.net.rest.paths import STREAMS, Target
 from kubeloop.net.rest.rendering import Answers, render
 from kubeloop.net.rest.watching import JsonCache, Teller
-from kubeloop.store.watch import Cursor
 
 WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
 _TEXT: Final = "text/plain"
@@ -53,6 +55,7 @@ class Call:
     upgrades: bool
     body: bytes
     user: str
+    agent: str = ""
 
     def first(self, name: str) -> str:
         """Return the first value of a query parameter, "" if there is none."""
@@ -151,14 +154,16 @@ class Handlers:
             cache=self._cache,
             now=self.wall,
         )
-        items, after, end = await self._beginning(call, asked)
         bell, warnings = streams.Bell(), _warnings(call.target)
         try:
-            cursor = self._open(call, choice, min(after, self.backend.revision()), bell)
-        except Expired as error:
+            items, after, end = await self._beginning(call, asked)
+            feed = await self._open(call, asked, choice, after, bell)
+        except ApiError as error:
+            if not isinstance(error, Expired) and not is_revision_too_large(error):
+                raise
             return Stream(media.type, partial(streams.refuse, error=error), warnings=warnings)
         watch = streams.Watch(
-            cursor=cursor,
+            feed=feed,
             teller=teller,
             bell=bell,
             items=items,
@@ -170,45 +175,50 @@ class Handlers:
 
         def close() -> None:
             self._bells.discard(bell)
-            cursor.close()
+            feed.close()
 
         self._bells.add(bell)
         return Stream(media.type, watch.run, close, warnings)
 
     async def _beginning(self, call: Call, asked: options.Options) -> tuple[list[bytes], int, bool]:
         """Return what a watch tells first, the revision it goes on after, and whether to say so."""
-        since, initial = _watch_version(asked), asked.get("sendInitialEvents")
-        wanted = since == 0 if initial is None else initial
-        if not wanted:
-            return [], since or self.backend.revision(), False
+        if not _begins_with_list(asked):
+            return [], _watch_version(asked) or self.backend.revision(), False
         outcome = await self._list(call, asked)
-        end = bool(initial and asked.get("allowWatchBookmarks"))
+        end = bool(asked.get("sendInitialEvents") and asked.get("allowWatchBookmarks"))
         return outcome.items, outcome.revision, end
 
     async def _list(self, call: Call, asked: options.Options) -> Outcome:
         target = call.target
-        selectors = {name: asked.get(name, "") for name in ("labelSelector", "fieldSelector")}
+        names = ("labelSelector", "fieldSelector", "resourceVersion")
+        options = {"watch": True, **{name: asked.get(name, "") for name in names}}
         if target.name:
-            selectors["fieldSelector"] = f"metadata.name={target.name}"
+            options["fieldSelector"] = f"metadata.name={target.name}"
+        where = ("list", target.resource.id, target.namespace)
         outcome = await self.backend.ask(
-            Request("list", target.resource.id, target.namespace, options=selectors, user=call.user)
+            Request(*where, options=options, user=call.user, agent=call.agent)
         )
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
         return outcome
 
-    def _open(self, call: Call, choice: Choice, revision: int, bell: streams.Bell) -> Cursor:
+    async def _open(
+        self, call: Call, asked: options.Options, choice: Choice, after: int, bell: streams.Bell
+    ) -> Feed:
         target = call.target
         node = choice.requires("spec.nodeName") if target.resource.id == "pods" else ""
-        return self.backend.hub.open(
-            resources=[target.resource.id],
-            revision=revision,
+        wanted = Wanted(
+            target.resource.id,
+            min(after, self.backend.revision()),
             namespace=target.namespace or choice.requires("metadata.namespace"),
             name=target.name or choice.requires("metadata.name"),
             node=node,
             labels=choice.label,
-            wake=bell.ring,
+            user=call.user,
+            agent=call.agent,
+            listed=_begins_with_list(asked),
         )
+        return await self.backend.open(wanted, bell.ring)
 
     # Logs.
 
@@ -216,7 +226,7 @@ class Handlers:
         target = call.target
         asked = logs.parse_log_options(call.parameters, target.name, self.wall())
         outcome = await self.backend.ask(
-            Request("get", "pods", target.namespace, target.name, user=call.user)
+            Request("get", "pods", target.namespace, target.name, user=call.user, agent=call.agent)
         )
         pod = msgpack.unpackb(outcome.body)
         if outcome.code >= 400:
@@ -305,6 +315,7 @@ def _request(call: Call, verb: str, asked: options.Options) -> Request:
         body,
         asked,
         call.user,
+        agent=call.agent,
     )
 
 
@@ -316,21 +327,20 @@ def _object(call: Call, asked: options.Options) -> Body:
     return read_object(call.body, call.content_type, kind, strict=strict)
 
 
-class _BadWatchVersion(ApiError):
-    """The watch cache cannot read the version; kube-apiserver calls that its own fault."""
-
-    code, reason = 500, ""
-
-    def status(self) -> dict[str, Any]:
-        """Return the v1.Status, which has no reason."""
-        return {k: v for k, v in super().status().items() if k != "reason"}
+def _begins_with_list(asked: options.Options) -> bool:
+    """Tell whether a watch is first told what there is. Raises: ApiError."""
+    initial = asked.get("sendInitialEvents")
+    return _watch_version(asked) == 0 if initial is None else bool(initial)
 
 
 def _watch_version(asked: options.Options) -> int:
-    """Return the revision to watch from, 0 if none is named. Raises: ApiError."""
+    """Return the revision to watch from, 0 if none is named.
+
+    Raises: Unexplained: kube-apiserver's watch cache calls it its own fault if it cannot read it.
+    """
     text = asked.get("resourceVersion", "")
     if text and not (text.isascii() and text.isdigit()):
-        raise _BadWatchVersion(
+        raise Unexplained(
             f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: '
             f'parsing "{text}": invalid syntax'
         )

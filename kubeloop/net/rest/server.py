@@ -20,6 +20,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from kubeloop.api.errors import ApiError, InternalError, MethodNotAllowed, TooLarge
+from kubeloop.net.gate import Overloaded, Severed
 from kubeloop.net.rest import paths
 from kubeloop.net.rest.auth import OPEN, Authenticator
 from kubeloop.net.rest.backend import Backend, Version
@@ -114,6 +115,12 @@ class RestServer:
         headers["Server"] = self.name
         try:
             return await self._answer(request, headers)
+        except Overloaded as error:
+            return _overloaded(error, headers)
+        except Severed:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # Which goes nowhere.
         except ApiError as error:
             return _refusal(error, headers)
         except (asyncio.CancelledError, ConnectionError):
@@ -145,6 +152,7 @@ class RestServer:
             upgrades="Upgrade" in request.headers,
             body=await _read_body(request),
             user=user,
+            agent=request.headers.get("User-Agent", ""),
         )
         reply = await self._handlers.handle(call)
         if isinstance(reply, Stream):
@@ -218,6 +226,13 @@ def _document(
     if tag is not None and tag in request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=headers)
     return web.Response(body=document.body, status=document.status, headers=headers)
+
+
+def _overloaded(error: Overloaded, headers: CIMultiDict[str]) -> web.Response:
+    headers["Content-Type"] = "text/plain; charset=utf-8"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Retry-After"] = str(error.retry_after_s)
+    return web.Response(body=f"{error.text}\n".encode(), status=error.code, headers=headers)
 
 
 def _refusal(error: ApiError, headers: CIMultiDict[str]) -> web.Response:

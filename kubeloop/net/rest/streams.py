@@ -15,9 +15,10 @@ from typing import Final
 from aiohttp import web
 
 from kubeloop.api.errors import ApiError, Expired
+from kubeloop.net.gate import Feed, Hung, Torn, WatchEnded
 from kubeloop.net.rest.logs import Limit, LogOptions, Tail
 from kubeloop.net.rest.watching import Teller, error_line
-from kubeloop.store.watch import Cursor
+from kubeloop.store.facts import Fact
 
 STALL_S: Final = 30.0
 BOOKMARK_EVERY_S: Final = 60.0
@@ -82,7 +83,7 @@ class Watch:
     end:   tell when all of `items` have been told.
     """
 
-    cursor: Cursor
+    feed: Feed
     teller: Teller
     bell: Bell
     items: Sequence[bytes]
@@ -98,12 +99,18 @@ class Watch:
             await self._begin(response, transport)
             while not self.bell.over:
                 await self._tell(response, transport)
-                if not self.cursor.behind:
+                if not self.feed.behind:
                     await self.bell.wait()
             await self._tell(response, transport)
             await response.write_eof()
         except Expired as error:
             await refuse(response, transport, error=error)
+        except WatchEnded:
+            with suppress(ConnectionError, TimeoutError):
+                await response.write_eof()
+        except Torn as error:
+            if transport is not None:
+                self._tear(transport, error.fact)
         except (ConnectionError, TimeoutError):
             if transport is not None:
                 transport.abort()
@@ -122,15 +129,28 @@ class Watch:
     async def _tell(
         self, response: web.StreamResponse, transport: asyncio.Transport | None
     ) -> None:
-        facts = self.cursor.take(_FACTS_MAX)
+        facts = await self._take()
         if self.after and facts and facts[0].revision <= self.after:
             facts = [fact for fact in facts if fact.revision > self.after]
         for lines in _joined(self.teller.facts(facts)):
             await _write(response, transport, lines)
-        if self.bell.bookmark_due and not self.cursor.behind:
+        if self.bell.bookmark_due and not self.feed.behind:
             self.bell.bookmark_due = False
-            if self.cursor.revision >= self.after:
-                await _write(response, transport, self.teller.bookmark(self.cursor.revision))
+            if self.feed.revision >= self.after:
+                await _write(response, transport, self.teller.bookmark(self.feed.revision))
+
+    async def _take(self) -> list[Fact]:
+        while True:
+            try:
+                return self.feed.take(_FACTS_MAX)
+            except Hung as hung:
+                await hung.over
+
+    def _tear(self, transport: asyncio.Transport, fact: Fact) -> None:
+        """Send the beginning of the chunk that would tell of a fact, and then the end."""
+        line = b"".join(self.teller.facts([fact]))
+        transport.write(b"%x\r\n%b" % (len(line), line[: len(line) // 2]))
+        transport.close()
 
 
 def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.resources import BY_KIND
+from kubeloop.net.gate import Feed, Wake, Wanted
 from kubeloop.store.store import Store
 
 TOKEN = "a-token"
@@ -38,6 +39,17 @@ class FakeCluster:
 
     async def ask(self, request: Request) -> Outcome:
         return self.do(request)
+
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        return self.hub.open(
+            resources=[wanted.resource],
+            revision=wanted.revision,
+            namespace=wanted.namespace,
+            name=wanted.name,
+            node=wanted.node,
+            labels=wanted.labels,
+            wake=wake,
+        )
 
     def revision(self) -> int:
         return self.store.durable
