@@ -16,19 +16,11 @@ from typing import Any, NoReturn
 
 from kubeloop.sim.datagrams import DatagramTransport
 from kubeloop.sim.network import Network
+from kubeloop.sim.orders import fixed_orders
 from kubeloop.sim.sockets import Factory, Server, Tls
+from kubeloop.sim.threads import Unsimulated
 from kubeloop.sim.tls import virtual_tls
 from kubeloop.sim.transport import HOST, Transport
-
-
-class Unsimulated(NotImplementedError):
-    """The program tried to leave the simulation."""
-
-    def __init__(self, tried: str) -> None:
-        super().__init__(
-            f"{tried}: a simulation has no real I/O; use create_server and create_connection, "
-            "which run over the in-memory network, or a seam that sim replaces"
-        )
 
 
 class Outside(base_events.BaseEventLoop):
@@ -45,8 +37,8 @@ class Outside(base_events.BaseEventLoop):
         raise NotImplementedError
 
     def run_forever(self) -> None:
-        """Run; TLS lives in virtual time while it does."""
-        with virtual_tls(self, self.wall):
+        """Run; while it does TLS lives in virtual time, and no address decides an order."""
+        with virtual_tls(self, self.wall), fixed_orders(self):
             super().run_forever()
 
     def close(self) -> None:

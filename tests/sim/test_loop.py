@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,16 +119,30 @@ def test_task_names_are_counted_per_simulation() -> None:
     assert sim.run(main) == sim.run(main) == ["task-2", "task-3"]
 
 
-def test_a_deadlock_is_named(simulate: Callable[..., Any]) -> None:
+def test_a_deadlock_names_who_waits_and_where(simulate: Callable[..., Any]) -> None:
+    async def inner(event: asyncio.Event) -> None:
+        await event.wait()
+
+    async def sleeper() -> None:
+        async with asyncio.timeout(None):
+            await inner(asyncio.Event())
+
     async def main() -> None:
-        sleeper = asyncio.create_task(asyncio.Event().wait(), name="the-sleeper")
+        task = asyncio.create_task(sleeper(), name="the-sleeper")
         await asyncio.sleep(3)
-        assert not sleeper.done()
-        await asyncio.Event().wait()
+        assert not task.done()
+        await asyncio.get_running_loop().create_future()
 
     with pytest.raises(Deadlock, match="the-sleeper") as caught:
         simulate(main, seed=9)
-    assert "3.000000 s (seed 9)" in str(caught.value)
+    text = str(caught.value)
+    assert "3.000000 s (seed 9)" in text
+    lines = Path(__file__).read_text().splitlines()
+    line = 1 + lines.index("        await event.wait()")
+    waits = f"the-sleeper (test_a_deadlock_names_who_waits_and_where.<locals>.sleeper): {__file__}"
+    assert f"{waits}:{line} in " in text
+    assert "inner, awaiting Event.wait" in text
+    assert "locals>.main\n" in f"{text}\n"  # It awaits a future itself.
     assert any("seed=9" in note for note in caught.value.__notes__)
 
 
@@ -138,6 +153,40 @@ def test_a_livelock_is_named(simulate: Callable[..., Any]) -> None:
 
     with pytest.raises(Livelock, match="task spinner"):
         simulate(lambda: _named(spin(), "spinner"), steps_max=20_000)
+
+
+@pytest.mark.parametrize("policy", ["fifo", "random", "pct"])
+def test_a_livelock_names_its_cycle(simulate: Callable[..., Any], policy: str) -> None:
+    async def main() -> None:
+        there, back = asyncio.Event(), asyncio.Event()
+
+        async def ping() -> None:
+            while True:
+                await back.wait()
+                back.clear()
+                there.set()
+
+        async def pong() -> None:
+            while True:
+                back.set()
+                await there.wait()
+                there.clear()
+
+        bystander = asyncio.create_task(asyncio.sleep(0.5), name="bystander")
+        await bystander
+        tasks = [asyncio.create_task(ping(), name="ping"), asyncio.create_task(pong(), name="pong")]
+        await asyncio.gather(*tasks)
+
+    with pytest.raises(Livelock) as caught:
+        simulate(main, steps_max=20_000, policy=policy)
+    name = "test_a_livelock_names_its_cycle.<locals>.main.<locals>"
+    cycle = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert {line.partition(" (")[0] for line in cycle} in (
+        {"task ping", "→ wakes task pong", "→ wakes task ping"},
+        {"task pong", "→ wakes task pong", "→ wakes task ping"},
+    )
+    assert any(f"→ wakes task ping ({name}.ping) (" in line for line in cycle)
+    assert "bystander" not in str(caught.value)
 
 
 async def _named(work: Any, name: str) -> None:
@@ -169,15 +218,6 @@ def test_the_error_of_main_is_raised() -> None:
         sim.run(main)
 
 
-def test_an_executor_runs_inline() -> None:
-    async def main() -> int:
-        with pytest.raises(ZeroDivisionError):
-            await asyncio.get_running_loop().run_in_executor(None, lambda: 1 // 0)
-        return await asyncio.to_thread(sum, (1, 2))
-
-    assert sim.run(main) == 3
-
-
 @pytest.mark.parametrize(
     ("name", "attempt"),
     [
@@ -196,5 +236,7 @@ def test_leaving_the_simulation_fails_by_name(name: str, attempt: Callable[[Any]
             cleanup.callback(getattr(result, "close", lambda: None))
             await result
         assert "no real I/O" in str(caught.value)
+        assert "test_loop.py:" in str(caught.value)
+        assert "task task-1 (" in str(caught.value)
 
     sim.run(main)
