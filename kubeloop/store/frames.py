@@ -124,7 +124,7 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
     if not _is_head(head):
         cut = start < len(data) and _is_zeros(data, start)
         torn = cut or _has_hole(data, offset, start)
-        if torn and not _was_synced(data, offset) and not _is_head_but_one_bit(head):
+        if torn and not _was_synced(data, offset) and not _is_whole_but_one_bit(data, offset):
             return Flaw(offset, "torn", "the head of the last write is missing")
         return Flaw(offset, "corrupt", "the head of a frame is not what was written")
     _, length, expected, _ = _HEAD.unpack_from(head)
@@ -137,9 +137,10 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
         return Frame(offset, end, payload)
     # A whole payload without its end was cut short there; the hole in another may be anywhere.
     torn = _is_cut(data, stop, mark)
-    if found != expected:
-        torn = torn or _has_hole(data, offset, end)
-        torn = torn and not is_one_bit(found ^ expected, length)
+    if found != expected and not torn:
+        torn = _has_hole(data, offset, end)
+        # If the end is missing, too, it is more than one bit.
+        torn = torn and not (mark == END and is_one_bit(found ^ expected, length))
     if torn and not _was_synced(data, offset, end):
         return Flaw(offset, "torn", "a part of the last write is missing")
     what = "checksum" if found != expected else "end"
@@ -159,10 +160,18 @@ def _is_head(head: bytes) -> bool:
     return body.startswith(MARK) and _SUM.unpack_from(head, _HEAD.size)[0] == checksum(body)
 
 
-def _is_head_but_one_bit(head: bytes) -> bool:
-    number = int.from_bytes(head, "little")
-    bits = range(8 * len(head))
-    return any(_is_head((number ^ (1 << bit)).to_bytes(len(head), "little")) for bit in bits)
+def _is_whole_but_one_bit(data: bytes, offset: int) -> bool:
+    """Tell whether there is a whole frame once a bit of its head is flipped back."""
+    start = offset + HEAD_SIZE
+    number = int.from_bytes(data[offset:start], "little")
+    for bit in range(8 * HEAD_SIZE):
+        head = (number ^ (1 << bit)).to_bytes(HEAD_SIZE, "little")
+        if _is_head(head):
+            _, length, expected, _ = _HEAD.unpack_from(head)
+            stop = start + length
+            if data[stop : stop + len(END)] == END and checksum(data[start:stop]) == expected:
+                return True
+    return False
 
 
 def is_one_bit(difference: int, length: int) -> bool:

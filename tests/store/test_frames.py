@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeloop.store.frames import (
+    END,
     HEAD_SIZE,
     HEADER_SIZE,
     LOG,
@@ -90,6 +91,32 @@ def test_a_head_that_was_not_written_is_torn() -> None:
     (_, flaw) = frames(data + b"x" * HEAD_SIZE)
     assert isinstance(flaw, Flaw)
     assert flaw.kind == "corrupt"
+
+
+@pytest.mark.parametrize("lost", [b"\x10", b"\0\x01", b"\x80\0\0\0"])
+def test_a_write_that_lacks_one_bit_and_the_end_is_torn(lost: bytes) -> None:
+    first, second = header(LOG, ID) + frame(b"first"), frame(b"p" * 100 + lost)
+    written = first + second[: -len(lost + END)]
+    (_, flaw) = frames(written + bytes(2000))
+    assert isinstance(flaw, Flaw)
+    assert (flaw.kind, flaw.offset) == ("torn", len(first))
+    (_, flaw) = frames(written + bytes(len(lost)) + END + bytes(2000))
+    assert isinstance(flaw, Flaw)
+    assert flaw.kind == "corrupt", "with its end it was whole once"
+
+
+def test_a_head_that_lacks_one_bit_and_its_payload_is_torn() -> None:
+    first = header(LOG, ID) + frame(b"first")
+    tried = 0
+    for number in range(2000):
+        head = frame(b"second %d" % number)[:HEAD_SIZE]
+        if head[-1].bit_count() != 1:
+            continue
+        tried += 1
+        (_, flaw) = frames(first + head[:-1] + bytes(2000))
+        assert isinstance(flaw, Flaw)
+        assert flaw.kind == "torn"
+    assert tried > 20
 
 
 @pytest.mark.parametrize(
