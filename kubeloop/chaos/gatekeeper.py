@@ -272,7 +272,7 @@ class Gatekeeper:
             if rule in self._rules:
                 self._rules.remove(rule)
                 rule.end()
-                self._beat()
+                self.beat()
 
         return take_down
 
@@ -294,6 +294,15 @@ class Gatekeeper:
         except TimeoutError:
             return False
         return True
+
+    def beat(self) -> None:
+        """Hear that watches may be shown more than before."""
+        if self._pulse is not None:
+            self._pulse.take(_TAKE)
+        self._moved.set()
+        for feed in tuple(self._feeds):
+            if feed.behind:
+                feed.wake()
 
     # What feeds call.
 
@@ -323,17 +332,7 @@ class Gatekeeper:
         """Hear of everything that is published: then what watches may be shown is more."""
         if self._pulse is None:
             hub = self._stage.cluster.hub
-            self._pulse = hub.open(
-                resources=list(RESOURCES), revision=self.durable, wake=self._beat
-            )
-
-    def _beat(self) -> None:
-        if self._pulse is not None:
-            self._pulse.take(_TAKE)
-        self._moved.set()
-        for feed in tuple(self._feeds):
-            if feed.behind:
-                feed.wake()
+            self._pulse = hub.open(resources=list(RESOURCES), revision=self.durable, wake=self.beat)
 
 
 def _watches(match: Match, wanted: Wanted) -> bool:

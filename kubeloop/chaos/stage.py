@@ -64,6 +64,7 @@ class Stage:
         self.marks: list[Mark] = []
         self.acknowledged: list[Acknowledged] = []
         self._heals: dict[Callable[[], None], str] = {}
+        self._ill_until = 0.0
 
     @property
     def cluster(self) -> "Cluster":
@@ -92,7 +93,13 @@ class Stage:
     def heal_later(self, delay_s: float, heal: Callable[[], None], what: str) -> None:
         """Have something made well again after some seconds, or at the end of the run."""
         self._heals[heal] = what
+        self._ill_until = max(self._ill_until, self.loop.time() + delay_s)
         self.loop.call_later(delay_s, self._heal, heal)
+
+    async def healed(self) -> None:
+        """Wait until everything has been made well in its time."""
+        while self._ill_until > self.loop.time():
+            await self.sleep_until(self._ill_until)
 
     def heal_all(self) -> None:
         """Make everything well that is not yet."""
