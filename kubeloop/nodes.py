@@ -12,7 +12,7 @@ from kubeloop.actors.kube_proxy import DataPath, TableOnly
 from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.probes import Prober
 from kubeloop.actors.runtimes.protocol import Runtime
-from kubeloop.actors.runtimes.simulated import Script, SimulatedRuntime
+from kubeloop.actors.runtimes.simulated import Ledger, Script, SimulatedRuntime
 from kubeloop.actors.world import World
 
 SIMULATED_POD_CIDR: Final = "127.244.0.0/16"  # A simulated pod may be dialled: that leads nowhere.
@@ -49,7 +49,10 @@ class Nodes(Protocol):
 
 
 class SimulatedNodes:
-    """Nodes whose pods are scripts of behaviour; see `runtimes.simulated`."""
+    """Nodes whose pods are scripts of behaviour; see `runtimes.simulated`.
+
+    ledger: what runs where, of all of them;  made: those there are.
+    """
 
     runtime_name = "simulated"
     proxy_mode = TableOnly.name
@@ -57,6 +60,7 @@ class SimulatedNodes:
 
     def __init__(self, world: World, images: Mapping[str, Script] | None = None) -> None:
         self.world, self.images = world, images
+        self.ledger = Ledger()
         self.made: list[Node] = []
         self.runtimes: dict[str, SimulatedRuntime] = {}  # By the name of their node.
 
@@ -68,7 +72,7 @@ class SimulatedNodes:
             name=name, index=index, address=f"127.1.{index // 250}.{index % 250 + 1}",
             pod_cidr=pod_cidr_of(self.pod_cidr, index),
         )  # fmt: skip
-        runtime = SimulatedRuntime(self.world, images=self.images)
+        runtime = SimulatedRuntime(self.world, images=self.images, node=name, ledger=self.ledger)
         self.runtimes[name] = runtime
         node = Node(config, runtime, runtime, TableOnly())
         self.made.append(node)

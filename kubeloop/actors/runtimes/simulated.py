@@ -31,11 +31,22 @@ _TERMINATED: Final = 128 + 15
 
 
 class Ledger:
-    """Which node runs which pod. violations: what must never happen and did."""
+    """Which node runs which pod, whatever anybody believes.
+
+    running:    pod uid → node → running containers.
+    homes:      pod uid → the node it ran on first, which must be the only one ever.
+    violations: what must never happen and did.
+    """
 
     def __init__(self) -> None:
-        self.running: dict[str, dict[str, int]] = {}  # Pod uid → node → running containers.
+        self.running: dict[str, dict[str, int]] = {}
+        self.homes: dict[str, str] = {}
         self.violations: list[str] = []
+        self._hear: Callable[[str, str], None] = lambda node, pod_uid: None
+
+    def listen(self, hear: Callable[[str, str], None]) -> None:
+        """Have `hear(node, pod uid)` called whenever a container begins."""
+        self._hear = hear
 
     def began(self, node: str, pod_uid: str) -> None:
         """A container of the pod began on `node`."""
@@ -43,6 +54,9 @@ class Ledger:
         nodes[node] = nodes.get(node, 0) + 1
         if len(nodes) > 1:
             self.violations.append(f"pod {pod_uid} runs on {' and '.join(sorted(nodes))}")
+        elif (home := self.homes.setdefault(pod_uid, node)) != node:
+            self.violations.append(f"pod {pod_uid} ran on {home}, and runs on {node} now")
+        self._hear(node, pod_uid)
 
     def ended(self, node: str, pod_uid: str) -> None:
         """A container of the pod ended on `node`."""
@@ -346,6 +360,10 @@ class SimulatedRuntime:
         if process is not None and self._probe(process):
             return True, ""
         return False, f"dial tcp {ip}:{port}: connect: connection refused"
+
+    def listens(self, ip: str, port: int) -> bool:
+        """Tell whether a process would take a connection now."""
+        return self._listening(ip, port) is not None
 
     def _listening(self, ip: str, port: int) -> _Process | None:
         for sandbox in self._sandboxes.values():

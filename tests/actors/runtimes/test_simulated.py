@@ -154,6 +154,16 @@ def test_the_ledger_sees_a_pod_on_two_nodes() -> None:
     assert ledger.violations == ["pod u runs on a and b"]
 
 
+def test_the_ledger_sees_a_pod_that_moves() -> None:
+    ledger, heard = Ledger(), list[tuple[str, str]]()
+    ledger.listen(lambda node, uid: heard.append((node, uid)))
+    for node in ("a", "b"):
+        ledger.began(node, "u")
+        ledger.ended(node, "u")
+    assert ledger.violations == ["pod u ran on a, and runs on b now"]
+    assert heard == [("a", "u"), ("b", "u")] and not ledger.running
+
+
 def test_annotations_change_the_script() -> None:
     notes = {
         "kubeloop.dev/sim.run-s": "3",
