@@ -388,7 +388,7 @@ def _cancel_leftovers(loop: SimLoop) -> None:
 
 def _tasks_of(loop: SimLoop) -> list["asyncio.Task[Any]"]:
     """Return the unfinished tasks of `loop`, in an order that does not depend on addresses."""
-    return sorted(asyncio.all_tasks(loop), key=task_name)
+    return sorted(asyncio.all_tasks(loop), key=lambda task: (task_name(task), hash(task)))
 
 
 def _settle(future: "asyncio.Future[T]", result: T) -> None:

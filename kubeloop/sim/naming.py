@@ -5,6 +5,7 @@ Names are the same in every run: they hold no addresses and depend on no hash.
 
 import asyncio
 import os
+import re
 import sys
 import sysconfig
 from collections import Counter
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final
 
+_ADDRESS: Final = re.compile("0x[0-9a-f]{6,}")
 _OURS: Final = os.path.join(os.path.dirname(__file__), "")
 _LIBRARY: Final = os.path.join(sysconfig.get_path("stdlib"), "")
 _PACKAGES: Final = f"{os.sep}site-packages{os.sep}"  # They may lie below the library.
@@ -38,7 +40,13 @@ def handle_name(handle: asyncio.Handle) -> str:
 
 def task_name(task: "asyncio.Task[Any]") -> str:
     """Return "NAME (coroutine)"."""
-    return f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})"
+    name = without_addresses(task.get_name())
+    return f"{name} ({getattr(task.get_coro(), '__qualname__', '?')})"
+
+
+def without_addresses(text: str) -> str:
+    """Return a text with "0x…" for every address, as the default `repr` has them."""
+    return _ADDRESS.sub("0x…", text) if "0x" in text else text
 
 
 def waiting_place(task: "asyncio.Task[Any]") -> str:

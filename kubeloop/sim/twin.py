@@ -9,7 +9,6 @@ import importlib
 import inspect
 import json
 import os
-import re
 import runpy
 import subprocess
 import sys
@@ -19,13 +18,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from kubeloop.sim.loop import STEPS_MAX, run
+from kubeloop.sim.naming import without_addresses
 from kubeloop.sim.policies import Pct, Policy
 from kubeloop.sim.trace import Step, Trace
 
 Scenario = Callable[[], Coroutine[Any, Any, Any]]
 
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
-_ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}")
 _MODULE: Final = "kubeloop.sim.twin"
 
 
@@ -78,7 +77,7 @@ def run_here(scenario: Scenario, setting: Setting) -> Outcome:
         )
         ended = f"returned {_plain(result)}"
     except Exception as raised:  # noqa: BLE001 - it is part of the outcome.
-        error, ended = raised, _ADDRESS.sub("0x…", f"raised {type(raised).__name__}: {raised}")
+        error, ended = raised, without_addresses(f"raised {type(raised).__name__}: {raised}")
     checkpoints = [checkpoint.hex() for checkpoint in trace.checkpoints]
     return Outcome(trace.digest, trace.steps, checkpoints, ended, trace.recorded, error)
 
