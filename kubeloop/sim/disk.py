@@ -8,7 +8,8 @@ Implements `store.disk.Disk`.
 import errno
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 from kubeloop.sim.remains import Fates, Node
@@ -25,21 +26,28 @@ class MemoryDisk:
     """Files by path. What is durable is kept apart from what a program sees.
 
     fault:  asked before every call that touches the disk.
+    part:   how much of a call that fails is done: of a write so many of its bytes; anything else
+            is done, and fails all the same, if it is 1.
     aim:    asked where every write lands.
     look:   asked what every read returns.
     lying:  whether a sync of a file says that it is done, and does nothing.
     room:   how many bytes fit in all; None for no limit.
     calls:  how many there were: to make the Nth fail.
+    opened: how many files are open.
+
+    What a sync that fails was to make safe is not made so by the next one, unless it is written
+    again.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytearray] = {}
         self.fault: Fault = lambda operation, path: None
+        self.part = 0.5
         self.aim: Aim = lambda path, at: (path, at)
         self.look: Look = lambda path, content: content
         self.lying = False
         self.room: int | None = None
-        self.calls = 0
+        self.calls = self.opened = 0
         self._held: set[str] = set()
         self._nodes: dict[str, Node] = {}  # By the name the program sees.
         self._safe: dict[str, Node] = {}  # By the name that is synced.
@@ -57,8 +65,9 @@ class MemoryDisk:
     # What a program calls.
 
     def open(self, path: str) -> "MemoryFile":
-        self.touch("open", path)
-        self.files.setdefault(path, bytearray())
+        with self.calling("open", path):
+            self.files.setdefault(path, bytearray())
+        self.opened += 1
         return MemoryFile(self, path)
 
     def read(self, path: str) -> bytes:
@@ -75,35 +84,25 @@ class MemoryDisk:
         return sorted(p.removeprefix(prefix) for p in self.files if p.startswith(prefix))
 
     def rename(self, path: str, to: str) -> None:
-        self.touch("rename", path)
-        self._must_be(path)
-        node = self._node(path)
-        called = self._moved.get(node, path)
-        if to in self.files:
-            self._leave(to)
-        self._leave(path, None)
-        if self._safe.get(called) is node:
-            self._moved[node] = called
-        self.files[to], self._nodes[to] = node.content, node
+        with self.calling("rename", path):
+            self._must_be(path)
+            node = self._node(path)
+            called = self._moved.get(node, path)
+            if to in self.files:
+                self._leave(to)
+            self._leave(path, None)
+            if self._safe.get(called) is node:
+                self._moved[node] = called
+            self.files[to], self._nodes[to] = node.content, node
 
     def remove(self, path: str) -> None:
-        self.touch("remove", path)
-        self._must_be(path)
-        self._leave(path, None)
+        with self.calling("remove", path):
+            self._must_be(path)
+            self._leave(path, None)
 
     def sync_directory(self, directory: str) -> None:
-        self.touch("sync_directory", directory)
-
-        def within(path: str) -> bool:
-            return path.rpartition("/")[0] == directory
-
-        for path in [p for p in self._safe if within(p)]:
-            del self._safe[path]
-        for path in filter(within, self.files):
-            node = self._safe[path] = self._node(path)
-            self._moved.pop(node, None)
-        self._moved = {node: path for node, path in self._moved.items() if not within(path)}
-        self._former = {path: nodes for path, nodes in self._former.items() if not within(path)}
+        with self.calling("sync_directory", directory):
+            self._sync_directory(directory)
 
     def lock(self, path: str) -> "MemoryLock":
         if path in self._held:
@@ -159,12 +158,12 @@ class MemoryDisk:
     def flip(self, path: str, bit: int) -> None:
         """Flip a bit of a file, counted from its beginning; the rot is durable."""
         self.files[path][bit // 8] ^= 1 << bit % 8
-        self.synced(path)
+        self._node(path).settle()
 
     def settle(self) -> None:
         """Declare everything as it is now durable."""
         for path in self.files:
-            self._node(path).sync()
+            self._node(path).settle()
         self._safe = {path: self._nodes[path] for path in self.files}
         self._former.clear()
         self._moved.clear()
@@ -176,9 +175,26 @@ class MemoryDisk:
         if error is not None:
             raise error
 
-    def synced(self, path: str) -> None:
+    @contextmanager
+    def calling(self, operation: str, path: str) -> Iterator[None]:
+        """Do something in a call, unless it fails."""
+        failed: OSError | None = None
+        try:
+            self.touch(operation, path)
+        except OSError as error:
+            if self.part < 1:
+                raise
+            failed = error
+        yield
+        if failed is not None:
+            raise failed
+
+    def sync(self, path: str, *, fail: bool = False) -> None:
         """Make the content of a file safe; its name is safe once its directory is synced."""
-        self._node(path).sync()
+        if fail:
+            self._node(path).refuse()
+        elif not self.lying:
+            self._node(path).sync()
 
     def change(self, path: str, at: int, data: bytes | None) -> None:
         """Write, unsynced, or with None for the data cut a file; at most as much as there is room.
@@ -208,6 +224,18 @@ class MemoryDisk:
         self._former.setdefault(path, []).extend((node, *then))
         self._moved.pop(node, None)
 
+    def _sync_directory(self, directory: str) -> None:
+        def within(path: str) -> bool:
+            return path.rpartition("/")[0] == directory
+
+        for path in [p for p in self._safe if within(p)]:
+            del self._safe[path]
+        for path in filter(within, self.files):
+            node = self._safe[path] = self._node(path)
+            self._moved.pop(node, None)
+        self._moved = {node: path for node, path in self._moved.items() if not within(path)}
+        self._former = {path: nodes for path, nodes in self._former.items() if not within(path)}
+
     def _must_be(self, path: str) -> None:
         if path not in self.files:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
@@ -224,7 +252,7 @@ class MemoryFile:
         try:
             self._disk.touch("write", self._path)
         except OSError as raised:
-            data, error = data[: len(data) // 2], raised  # As far as it came.
+            data, error = data[: int(len(data) * self._disk.part)], raised  # As far as it came.
         if landed is not None:
             path, at = landed
             self._disk.change(path, at, data)
@@ -235,16 +263,20 @@ class MemoryFile:
         self.write(b"".join(parts), at)
 
     def sync(self) -> None:
-        self._disk.touch("sync", self._path)
-        if not self._disk.lying:
-            self._disk.synced(self._path)
+        try:
+            self._disk.touch("sync", self._path)
+        except OSError:
+            self._disk.sync(self._path, fail=self._disk.part < 1)
+            raise
+        self._disk.sync(self._path)
 
     def truncate(self, size: int) -> None:
-        self._disk.touch("truncate", self._path)
-        self._disk.change(self._path, size, None)
+        with self._disk.calling("truncate", self._path):
+            self._disk.change(self._path, size, None)
 
     def close(self) -> None:
-        """Nothing happens: nothing is synced."""
+        """Syncs nothing."""
+        self._disk.opened -= 1
 
 
 class MemoryLock:

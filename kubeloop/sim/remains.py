@@ -23,14 +23,16 @@ Remains = dict[str, bytes]
 class Node:
     """A file, whatever its names.
 
-    content: as programs see it;  safe: as it was synced last;  changes: since then, see `change`.
+    content: as programs see it;  safe: as it was synced last;  changes: since then, see `change`;
+    refused: how many of them the system takes for written, though they are not; see `refuse`.
     """
 
-    __slots__ = ("changes", "content", "safe")
+    __slots__ = ("changes", "content", "refused", "safe")
 
     def __init__(self, content: bytearray, safe: bytes = b"") -> None:
         self.content, self.safe = content, safe
         self.changes: list[tuple[int, bytes | None]] = []
+        self.refused: int | None = None
 
     def change(self, at: int, data: bytes | None) -> None:
         """Write at a place, or with None for the data cut there; not synced."""
@@ -38,14 +40,36 @@ class Node:
         _change(self.content, at, data)
 
     def sync(self) -> None:
-        """Make it safe."""
-        self.safe = bytes(self.content)
+        """Make it safe, but for what was refused before and not written again."""
+        held = bytearray(self.content)
+        if self.refused is not None:
+            held = bytearray(self.safe[: len(held)].ljust(len(held), b"\0"))
+            for at, data in self.changes[self.refused :]:
+                sectors = slice(
+                    at // SECTOR * SECTOR, -(-(at + len(data or b"")) // SECTOR) * SECTOR
+                )
+                held[sectors] = self.content[sectors]
+            self.refused = None if held == self.content else 0
+        self.safe = bytes(held)
         self.changes.clear()
+
+    def refuse(self) -> None:
+        """Fail to sync: the system forgets that there is something to be written.
+
+        It shows what it has not written, and says of the next sync that all went well, as Linux
+        does.
+        """
+        self.refused = len(self.changes)
+
+    def settle(self) -> None:
+        """Make it safe as it is."""
+        self.refused = None
+        self.sync()
 
     def copy(self) -> "Node":
         """Return another that is the same."""
         same = Node(bytearray(self.content), self.safe)
-        same.changes = list(self.changes)
+        same.changes, same.refused = list(self.changes), self.refused
         return same
 
 
@@ -174,7 +198,7 @@ class _Past:
             _change(content, at, data)
             lengths.append(len(content))
             note(min(at, before), before if data is None else at + len(data))
-        if content != node.content:  # Somebody has changed it without a call.
+        if node.refused is None and content != node.content:  # It was changed without a call.
             lengths.append(len(node.content))
             content = node.content
             note(0, max(lengths))

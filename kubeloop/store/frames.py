@@ -42,11 +42,15 @@ class BadHeader(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A whole frame. offset: of its first byte;  end: of the byte after it."""
+    """A whole frame.
+
+    offset: of its first byte;  end: of the byte after it;  synced: see `frame_parts`.
+    """
 
     offset: int
     end: int
     payload: bytes
+    synced: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +131,14 @@ def _read(data: bytes, offset: int) -> Frame | Flaw:
         if torn and not _was_synced(data, offset) and not _is_whole_but_one_bit(data, offset):
             return Flaw(offset, "torn", "the head of the last write is missing")
         return Flaw(offset, "corrupt", "the head of a frame is not what was written")
-    _, length, expected, _ = _HEAD.unpack_from(head)
+    _, length, expected, synced = _HEAD.unpack_from(head)
     stop, end = start + length, start + length + len(END)
     if end > len(data):
         return Flaw(offset, "torn", "the file ends in a frame")
     payload, mark = data[start:stop], data[stop:end]
     found = checksum(payload)
     if found == expected and mark == END:
-        return Frame(offset, end, payload)
+        return Frame(offset, end, payload, synced)
     # A whole payload without its end was cut short there; the hole in another may be anywhere.
     torn = _is_cut(data, stop, mark)
     if found != expected and not torn:

@@ -133,11 +133,20 @@ class Log:
             self._sync(self._file)
             self._synced = self._size
 
-    def resume(self, name: str, size: int) -> None:
-        """Go on with an existing segment whose good part has this size. Raises: OSError."""
+    def resume(self, name: str, size: int, unsure: bytes) -> None:
+        """Go on with an existing segment whose good part has this size. Raises: OSError.
+
+        unsure: its end, if it may never have been synced. It is written again: after a sync that
+                failed the system shows what it will never write by itself.
+        """
         self._file = self.disk.open(f"{self.directory}/{name}")
-        self._file.truncate(size)
-        self._file.sync()
+        try:
+            self._file.truncate(size)
+            self._file.write(unsure, size - len(unsure))
+            self._file.sync()
+        except OSError:
+            self.close()
+            raise
         self._size = self._synced = self._ahead = size
 
     def snapshot(self, version: Version) -> Iterator[int]:

@@ -89,7 +89,7 @@ def recover(
         disk.remove(f"{directory}/{name}")
     log = Log(disk, directory, reader.cluster_id or fresh_id)
     if reader.segment:
-        log.resume(reader.segment, reader.good)
+        log.resume(reader.segment, reader.good, reader.unsure)
     return log, history, reader.recovery(log.cluster_id)
 
 
@@ -97,14 +97,15 @@ class Reader:
     """Reads a directory; changes nothing.
 
     cluster_id: b"" until a file has told it.
-    segment:    the newest one that holds anything, "" if there is none;  good: its good part.
+    segment:    the newest one that holds anything, "" if there is none;  good: its good part;
+    unsure:     the end of that, which may never have been synced.
     empty:      newer ones, without a frame.
     """
 
     def __init__(self, disk: Files, directory: str) -> None:
         self.disk, self.directory = disk, directory
         self.cluster_id = b""
-        self.segment, self.good = "", 0
+        self.segment, self.good, self.unsure = "", 0, b""
         self.empty: list[str] = []
         self.revision = self.base = 0
         self.transactions = self.bytes = 0
@@ -180,7 +181,7 @@ class Reader:
         if len(data) <= HEADER_SIZE and not last:
             return  # Begun when the disk was full; the one before went on.
         self._take_header(path, data, LOG)
-        good = HEADER_SIZE
+        good = synced = HEADER_SIZE
         for found in frames(data):
             if isinstance(found, Flaw):
                 if not last or found.kind == "corrupt":
@@ -192,9 +193,9 @@ class Reader:
             except (TypeError, ValueError) as error:
                 why = f"this is no group of transactions: {error}"
                 raise CorruptLog(path, found.offset, self.revision, why) from error
-            good = found.end
+            good, synced = found.end, found.synced
         self.bytes += good
-        self.good = good
+        self.good, self.unsure = good, data[synced:good]
 
     def _group(self, path: str, found: Frame) -> "Iterator[_Packed]":
         """Yield the transactions of a frame after the snapshot. Raises: TypeError, ValueError."""

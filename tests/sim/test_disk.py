@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeloop.sim.disk import MemoryDisk
+from kubeloop.sim.disk import MemoryDisk, MemoryFile
 
 seeds = st.integers(0, 2**32)
 
@@ -16,6 +16,11 @@ seeds = st.integers(0, 2**32)
 def outcomes(disk: MemoryDisk, most: int = 10_000) -> list[dict[str, bytes]]:
     """Return all that a loss of power may leave."""
     return list(disk.fates().some(random.Random(0), most))
+
+
+def contents(disk: MemoryDisk) -> set[bytes]:
+    """Return all that a loss of power may leave in a file."""
+    return {files["/d/a"] for files in outcomes(disk)}
 
 
 @given(seeds, st.lists(st.tuples(st.binary(min_size=1, max_size=2000), st.booleans())))
@@ -177,6 +182,61 @@ def test_the_nth_call_fails_and_no_other() -> None:
         file.write(b"two.", 3)
     file.write(b"three", 5)
     assert disk.read("/d/a") == b"onetwthree", "a write that fails may have begun"
+
+
+@pytest.mark.parametrize("part, done", [(0.0, False), (0.5, False), (1.0, True)])
+def test_a_call_that_fails_may_have_been_done(part: float, done: bool) -> None:
+    disk = MemoryDisk.holding({"/d/a": b"a", "/d/b": b"b", "/d/c": b"ccc"})
+    disk.part = part
+    disk.fault = lambda operation, path: OSError(errno.EIO, "EIO")
+    file = MemoryFile(disk, "/d/c")
+    for call in (
+        lambda: disk.open("/d/new"),
+        lambda: disk.rename("/d/a", "/d/z"),
+        lambda: disk.remove("/d/b"),
+        lambda: file.truncate(1),
+        lambda: disk.sync_directory("/d"),
+        lambda: file.sync(),
+    ):
+        with pytest.raises(OSError, match="EIO"):
+            call()
+    assert ("/d/new" in disk.files) == ("/d/a" not in disk.files) == done
+    assert ("/d/b" not in disk.files) == (len(disk.files["/d/c"]) == 1) == done
+    assert disk.opened == 0, "who is told of an error has nothing to close"
+    if done:
+        assert outcomes(disk) == [{"/d/c": b"c", "/d/new": b"", "/d/z": b"a"}]
+    with pytest.raises(OSError, match="EIO"):
+        file.write(b"12345678", 0)
+    assert disk.files["/d/c"][: int(8 * part)] == b"12345678"[: int(8 * part)]
+
+
+def test_what_a_sync_has_refused_is_not_safe_after_the_next_one() -> None:
+    disk = MemoryDisk.holding({"/d/a": b"o" * 2048})
+    file = disk.open("/d/a")
+    file.write(b"n" * 700, 0)
+    disk.fail(1, errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        file.sync()
+    assert {len(c) - c.count(b"n") for c in contents(disk)} == {1348, 1536, 1860, 2048}, "or not"
+    file.sync()
+    assert contents(disk) == {b"o" * 2048}, "it said that all went well"
+    assert disk.read("/d/a") == b"n" * 700 + b"o" * 1348, "and shows it"
+    file.write(b"m", 600)
+    file.sync()
+    half = b"o" * 512 + b"n" * 88 + b"m" + b"n" * 99 + b"o" * 1348
+    assert contents(disk) == contents(disk.copy()) == {half}, "sectors are written whole"
+    file.write(b"n" * 700, 0)
+    file.sync()
+    assert contents(disk) == {b"n" * 700 + b"o" * 1348}, "what is written again is safe"
+
+
+def test_open_files_are_counted() -> None:
+    disk = MemoryDisk()
+    files = [disk.open("/d/a"), disk.open("/d/b")]
+    assert disk.opened == 2
+    for file in files:
+        file.close()
+    assert disk.opened == 0
 
 
 def test_a_full_disk_takes_what_fits() -> None:
