@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kubeloop.chaos.faults.base import Fault
+    from kubeloop.chaos.find import Found, as_test, find
+    from kubeloop.chaos.generate import Profile, plan_of, plans
+    from kubeloop.chaos.machine import ClusterMachine
     from kubeloop.chaos.plan import Plan
     from kubeloop.chaos.play import Violation, play
+    from kubeloop.chaos.shrink import shrink
     from kubeloop.chaos.stage import Stage
     from kubeloop.chaos.steps import (
         Configure,
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Broken",
+    "ClusterMachine",
     "Configure",
     "Cordon",
     "DeleteApp",
@@ -39,23 +44,34 @@ __all__ = [
     "Deploy",
     "Expose",
     "Fault",
+    "Found",
     "Happening",
     "Monitor",
     "Outcome",
     "Plan",
+    "Profile",
     "Replicate",
     "Scale",
     "Stage",
     "Step",
     "Unexpose",
     "Violation",
+    "as_test",
+    "find",
+    "plan_of",
+    "plans",
     "play",
+    "shrink",
 ]
 
 _HOMES = {
     "faults.base": ["Fault"],
+    "find": ["Found", "as_test", "find"],
+    "generate": ["Profile", "plan_of", "plans"],
+    "machine": ["ClusterMachine"],
     "plan": ["Plan"],
     "play": ["Violation", "play"],
+    "shrink": ["shrink"],
     "stage": ["Stage"],
     "steps": [
         *("Configure", "Cordon", "DeleteApp", "DeletePod", "Deploy", "Expose", "Replicate"),

@@ -61,7 +61,7 @@ def plan_of(seed: int, profile: Profile = DEFAULT) -> Plan:
     happenings = sorted((*steps, *faults), key=lambda one: one.at_s)
     return Plan(
         seed=seed,
-        policy=chance.choice(POLICIES),  # type: ignore[arg-type]
+        policy=chance.choice(POLICIES),
         nodes=chance.randint(1, profile.nodes_most),
         rest=profile.rest,
         durable=chance.random() < 0.3 if profile.durable is None else profile.durable,

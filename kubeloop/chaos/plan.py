@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal
 
 from kubeloop.chaos.values import Happening, from_json, to_json
-from kubeloop.sim.loop import Policy
 
-POLICIES: Final[tuple[str, ...]] = get_args(Policy)
+Policy = Literal["fifo", "random", "pct"]
+POLICIES: Final[tuple[Policy, ...]] = ("fifo", "random", "pct")
 
 
 @dataclass(frozen=True, kw_only=True)

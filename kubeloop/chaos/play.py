@@ -5,11 +5,11 @@ At the end everything is healed; then the cluster must settle, and what must hol
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kubeloop.api.errors import ApiError
 from kubeloop.chaos.plan import Plan, told_of
+from kubeloop.chaos.program import Program
 from kubeloop.chaos.settled import NotSettled, settled
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.values import Happening
@@ -18,10 +18,12 @@ from kubeloop.cluster import Cluster
 from kubeloop.sim.disk import MemoryDisk
 from kubeloop.sim.loop import SimLoop, SimulationError, run
 
+T = TypeVar("T")
+
 SETTLE_S: Final = 1800.0  # Of virtual time: what has not settled by then never will.
 
 Operator = Callable[[Stage], Coroutine[Any, Any, Any]]
-"""A program that runs beside the cluster, from when it is ready to the end."""
+"""A program that runs beside the cluster, from when it is ready to the end; see `Program`."""
 
 
 class Violation(AssertionError):
@@ -95,9 +97,11 @@ class _Player:
         stage, plan = watching.stage, self.plan
         beside = None
         if self.operator is not None:
-            beside = asyncio.ensure_future(_for_ever(self.operator(stage)))
+            stage.program = Program(stage, self.operator)
+            beside = asyncio.ensure_future(stage.program.run())
         try:
             await unless(happen(stage, plan.happenings), watching.broken, beside)
+            await unless(stage.healed(), watching.broken, beside)  # What came last broke, too.
             stage.heal_all()
             await unless(settled(stage.cluster, within_s=SETTLE_S), watching.broken, beside)
         finally:
@@ -134,25 +138,25 @@ async def happen_now(stage: Stage, happening: Happening) -> None:
     """Have something happen; that it is refused is noted, and no more."""
     try:
         await happening.happen(stage)
-    except ApiError as error:
+    except (ApiError, ConnectionError) as error:
         stage.note(f"{told_of(happening)}: {error}")
 
 
-async def unless(work: Coroutine[Any, Any, None], *others: "asyncio.Future[None] | None") -> None:
+async def unless(work: Coroutine[Any, Any, T], *others: "asyncio.Future[None] | None") -> T:
     """Do some work to its end, unless another ends before: then raise what that raises."""
+    also: list[asyncio.Future[Any]] = [other for other in others if other is not None]
+    for other in also:
+        if other.done():
+            work.close()
+            other.result()
     task = asyncio.ensure_future(work)
-    also = [other for other in others if other is not None]
     try:
-        await asyncio.wait([task, *also], return_when=asyncio.FIRST_COMPLETED)
-        for ended in (*also, task):
-            if ended.done():
-                ended.result()
+        either: list[asyncio.Future[Any]] = [task, *also]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        for other in also:
+            if other.done():
+                other.result()
+        return task.result()
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _for_ever(operator: Coroutine[Any, Any, Any]) -> None:
-    await operator
-    raise Broken("the operator has ended, though nobody told it to")
+        await asyncio.gather(task, return_exceptions=True)
