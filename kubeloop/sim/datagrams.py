@@ -17,10 +17,18 @@ SIZE_MAX: Final = 65_507  # Bytes; what UDP over IPv4 can carry.
 
 
 class DatagramTransport(asyncio.DatagramTransport):
-    """One socket. own, far: addresses as asyncio tells them; far: None unless it is connected."""
+    """One socket. own, far: addresses as asyncio tells them; far: None unless it is connected.
+
+    waiter: is told when the protocol knows.
+    """
 
     def __init__(
-        self, network: "Network", own: Any, far: Any, protocol: asyncio.DatagramProtocol
+        self,
+        network: "Network",
+        own: Any,
+        far: Any,
+        protocol: asyncio.DatagramProtocol,
+        waiter: "asyncio.Future[None]",
     ) -> None:
         self.host, self.options = HOST.get(), dict[tuple[int, int], Any]()
         endpoint = Endpoint(own, far, self, socket.SOCK_DGRAM)
@@ -29,10 +37,15 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._network, self._protocol = network, protocol
         self._context = contextvars.copy_context()
         self._closed = False
-        self._call(protocol.connection_made, self)
+        self._call(self._begin, waiter)
 
     def _call(self, function: Any, *args: Any) -> None:
         self._network.loop.call_soon(function, *args, context=self._context)
+
+    def _begin(self, waiter: "asyncio.Future[None]") -> None:
+        self._protocol.connection_made(self)
+        if not waiter.done():
+            waiter.set_result(None)
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send. What fails at once is told to the protocol. Raises: ValueError."""

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from kubeloop.sim.datagrams import DatagramTransport
 from kubeloop.sim.network import Network
-from kubeloop.sim.orders import fixed_orders
+from kubeloop.sim.sets import simulated_sets
 from kubeloop.sim.sockets import Factory, Server, Tls
 from kubeloop.sim.threads import Unsimulated
 from kubeloop.sim.tls import virtual_tls
@@ -37,8 +37,8 @@ class Outside(base_events.BaseEventLoop):
         raise NotImplementedError
 
     def run_forever(self) -> None:
-        """Run; while it does TLS lives in virtual time, and no address decides an order."""
-        with virtual_tls(self, self.wall), fixed_orders(self):
+        """Run; while it does TLS lives in virtual time, and sets are in order."""
+        with virtual_tls(self, self.wall), simulated_sets(self):
             super().run_forever()
 
     def close(self) -> None:
@@ -178,19 +178,15 @@ class Outside(base_events.BaseEventLoop):
         """Give a connection its protocol; return when it may be used. Raises: OSError."""
         protocol = factory()
         context = contextvars.copy_context()
-        if tls is None:
-            transport.attach(protocol, context)
-            await asyncio.sleep(0)
-            return transport, protocol
         waiter = self.create_future()
-        wrapped = tls.wrap(self, protocol, waiter)
-        transport.attach(wrapped, context)
+        wrapped: Any = protocol if tls is None else tls.wrap(self, protocol, waiter)
+        transport.attach(wrapped, context, waiter if tls is None else None)
         try:
             await waiter
         except BaseException:
             transport.close()
             raise
-        return wrapped._app_transport, protocol
+        return transport if tls is None else wrapped._app_transport, protocol
 
     # Datagrams.
 
@@ -216,9 +212,10 @@ class Outside(base_events.BaseEventLoop):
         own, place = self.network.bind_datagrams(near or ("", 0), 6 if six else 4)
         if far is not None:
             own = self.network.origin(HOST.get(), own, far[0])
-        transport = DatagramTransport(self.network, own, far, protocol := factory())
+        waiter, protocol = self.create_future(), factory()
+        transport = DatagramTransport(self.network, own, far, protocol, waiter)
         self.network.datagrams.bind(place, transport)
-        await asyncio.sleep(0)
+        await waiter
         return transport, protocol
 
     # Names.

@@ -68,23 +68,33 @@ class Transport(asyncio.Transport):
         """Run `function` soon, on behalf of whoever owns this side."""
         self.network.loop.call_soon(function, *args, context=self.context)
 
-    def attach(self, protocol: asyncio.BaseProtocol, context: contextvars.Context) -> None:
-        """Give this side its protocol; what has arrived so far is then delivered."""
+    def attach(
+        self,
+        protocol: asyncio.BaseProtocol,
+        context: contextvars.Context,
+        waiter: "asyncio.Future[None] | None" = None,
+    ) -> None:
+        """Give this side its protocol; what has arrived so far is then delivered.
+
+        waiter: is told when the protocol knows.
+        """
         context = context.copy()
         context.run(HOST.set, self.host)
         self._protocol, self.context = protocol, context
-        self.call(self._begin)
+        self.call(self._begin, waiter)
 
     @property
     def attached(self) -> bool:
         """Whether this side has a protocol."""
         return self._protocol is not None
 
-    def _begin(self) -> None:
+    def _begin(self, waiter: "asyncio.Future[None] | None") -> None:
         if not self.lost:
             self.reading = True
             self._protocol.connection_made(self)
             self.incoming.resume()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # Reading.
 

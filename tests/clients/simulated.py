@@ -79,7 +79,7 @@ async def weather(net: Network) -> None:
     await asyncio.sleep(600)
 
 
-def run(program: Program, *, tls: bool, seed: int = 1) -> Run:
+def run(program: Program, *, tls: bool, seed: int = 1, policy: Any = "fifo") -> Run:
     """Let a program work through half an hour of bad weather, in which 12 orders come."""
     facts, trace = hashlib.sha256(), hashlib.sha256()
     counts: dict[str, int] = {}
@@ -112,4 +112,4 @@ def run(program: Program, *, tls: bool, seed: int = 1) -> Run:
             names = [o["metadata"]["name"] for o in orders]
         return Run(loop.time(), facts.hexdigest(), trace.hexdigest(), running, names, counts)
 
-    return sim.run(main, seed=seed)
+    return sim.run(main, seed=seed, policy=policy)
