@@ -151,11 +151,14 @@ class Run:
 
 
 class Stepper:
-    """A store whose thread and whose loop do one thing at a time, when the seed says so."""
+    """A store whose thread and whose loop do one thing at a time, when the seed says so.
 
-    def __init__(self, run: Run, sizes: tuple[int, ...]) -> None:
-        self.run, self.sizes, self.chance = run, sizes, random.Random(run.seed)
-        self.disk = Recorder(run)
+    errors: what was told instead of an acknowledgement.
+    """
+
+    def __init__(self, run: Run, sizes: tuple[int, ...], disk: MemoryDisk) -> None:
+        self.run, self.sizes, self.chance, self.disk = run, sizes, random.Random(run.seed), disk
+        self.errors: list[Exception] = []
         self.alarms: list[Callable[[], None]] = []
         self.calls: list[Callable[[], None]] = []
         self.waiting = 0
@@ -183,7 +186,8 @@ class Stepper:
         """Have the thread handle a message."""
         self.actor._handle_receive(self.actor.actor_inbox.get().message)
         if self._due is not None and self.actor.actor_inbox.empty():
-            self.run.safe = self._due
+            if self.actor._log._broken is None:
+                self.run.safe = self._due
             self._due = None
 
     def step(self) -> None:
@@ -208,8 +212,23 @@ class Stepper:
             self.store.compact(self.store.durable - 1)
         self._note()
 
+    def rest(self) -> None:
+        """Have everything come to its end."""
+        while self.calls or not self.actor.actor_inbox.empty():
+            while self.calls:
+                self.calls.pop(0)()
+            if not self.actor.actor_inbox.empty():
+                self.think()
+        self._note()
+
+    def end(self) -> None:
+        """Close the store once everything has come to its end: there is nothing to wait for."""
+        self.rest()
+        self.store._writer._actor = None  # type: ignore[union-attr]
+        self.store.close()
+
     def close(self) -> None:
-        """Close the store in order."""
+        """Close the store in order, whatever is under way."""
         pykka.ThreadingActor._start_actor_loop(self.actor)  # It is waited for.
         self.store.close()
         self._note()
@@ -223,8 +242,11 @@ class Stepper:
             self.run.safe = self.store.durable
 
     def _told(self, error: Exception | None) -> None:
-        assert error is None
         self.waiting -= 1
+        if error is not None:
+            self.errors.append(error)
+            end = self.store.durable + 1  # It was taken back.
+            del self.run.states[end:], self.run.facts[end:], self.run.leases[end:]
 
 
 @contextmanager
@@ -242,11 +264,13 @@ def _no_thread() -> Iterator[list[Any]]:
 def record(sync: Sync, seed: int, sizes: tuple[int, ...], *, steps: int = 40) -> Run:
     """Run a store; return the run with all its moments."""
     run = Run(sync, seed)
-    stepper = Stepper(run, sizes)
+    disk = Recorder(run)
+    stepper = Stepper(run, sizes, disk)
     for _ in range(steps):
         stepper.step()
     stepper.close()
-    run.moments = stepper.disk.moments
+    assert not stepper.errors
+    run.moments = disk.moments
     return run
 
 
