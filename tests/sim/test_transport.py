@@ -204,6 +204,35 @@ def test_bytes_are_exact_and_in_order(plan: Plan, seed: int, policy: Any) -> Non
     check(plan, seed, policy)
 
 
+class Made(asyncio.DatagramProtocol, asyncio.Protocol):
+    """Keeps whether it knows of its transport."""
+
+    knows = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.knows = True
+
+
+@pytest.mark.parametrize("policy", ["fifo", "random", "pct"])
+def test_a_protocol_knows_of_its_connection_before_its_client_does(policy: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_server(Made, "127.0.0.1", 80)
+        await loop.create_unix_server(Made, "/run/x")
+        crowd = [asyncio.create_task(asyncio.sleep(0)) for _ in range(10)]
+        for connect in (
+            loop.create_connection(Made, "127.0.0.1", 80),
+            loop.create_unix_connection(Made, "/run/x"),
+            loop.create_datagram_endpoint(Made, local_addr=("127.0.0.1", 53)),
+        ):
+            _, protocol = await connect
+            assert protocol.knows
+        await asyncio.gather(*crowd)
+
+    for seed in range(20):
+        sim.run(main, seed=seed, policy=policy)
+
+
 def test_another_seed_is_another_history() -> None:
     plan = Plan(Link(), Link(loss=0.1), [("write", side, 5000) for side in "abab"])
     histories = {str(run(plan, seed, "fifo")[1]) for seed in range(10)}
