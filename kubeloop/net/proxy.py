@@ -67,7 +67,7 @@ class UserspaceProxy:
         self._balancers: dict[Place, Balancer] = {}
         self._listeners: dict[tuple[Place, str], asyncio.Server | None] = {}
         self._failed: set[tuple[Place, str]] = set()
-        self._inbounds: set[Inbound] = set()
+        self._inbounds: dict[Inbound, None] = {}  # In order: the same in every run.
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._troubled: Trouble = _ignore
@@ -159,7 +159,7 @@ class UserspaceProxy:
         loop, (ip, port, _) = asyncio.get_running_loop(), place
 
         def factory() -> Inbound:
-            return Inbound(lambda side: self._arrived(place, side), self._inbounds.discard)
+            return Inbound(lambda side: self._arrived(place, side), self._forget)
 
         if not ip:
             return await loop.create_server(factory, host=where, port=port, backlog=BACKLOG)
@@ -185,8 +185,11 @@ class UserspaceProxy:
             inbound.refuse()
             return
         self.connections += 1
-        self._inbounds.add(inbound)
+        self._inbounds[inbound] = None
         self._spawn(self._connect(balancer, inbound))
+
+    def _forget(self, inbound: Inbound) -> None:
+        self._inbounds.pop(inbound, None)
 
     async def _connect(self, balancer: Balancer, inbound: Inbound) -> None:
         """Find an endpoint that takes the connection; each is tried once."""

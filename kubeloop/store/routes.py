@@ -7,7 +7,7 @@ without unpacking the rest, and only while somebody watches by them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgpack
@@ -109,7 +109,7 @@ class Routing:
                 before = known[1]
             else:
                 before = _node_of(fact.prev)
-            for one in {before, node} - {""}:
+            for one in dict.fromkeys(filter(None, (before, node))):
                 yield (_BY_NODE, one)
 
 
@@ -121,13 +121,12 @@ def _label_routes(fact: Fact, resource: str, namespace: str) -> Iterator[Route]:
             yield (_BY_LABEL, resource, namespace, key, value)
 
 
-def _labels_of(value: bytes | None) -> set[tuple[str, ...]]:
-    """Return (key, value) and (key, _ANY) of each label of a packed object."""
+def _labels_of(value: bytes | None) -> dict[tuple[str, ...], None]:
+    """Return (key, value) and (key, _ANY) of each label of a packed object, in its order."""
     if value is None or _LABELS not in value:
-        return set()
+        return {}
     labels = (_part(value, "metadata") or {}).get("labels") or {}
-    pairs: Iterable[tuple[str, ...]] = labels.items()
-    return {*pairs, *((key, _ANY) for key in labels)}
+    return dict.fromkeys((*labels.items(), *((key, _ANY) for key in labels)))
 
 
 def _node_of(value: bytes | None) -> str:

@@ -60,8 +60,8 @@ class Mirror:
 
     def expected(self, commits: Sequence[Commit]) -> dict[str, int]:
         """Return the revision of etcd at which each key of some commits must be."""
-        names = {key for commit in commits for key in commit.checks} | final_writes(commits).keys()
-        return {key: self.mods.get(key, 0) for key in names}
+        names = [key for commit in commits for key in commit.checks]
+        return {key: self.mods.get(key, 0) for key in (*names, *final_writes(commits))}
 
     def recorded(self, record: Record, revision: int) -> None:
         """Hear of the newest group in etcd, and the revision of etcd it is."""
