@@ -15,6 +15,7 @@ what happened, and how to repeat it. Nothing heavy is imported before a fixture 
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -130,8 +131,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         try:
             made.run(test(**arguments))
         except Exception as error:
+            place = _place(error)
             _explain(
-                pyfuncitem, made, error, lambda plan: _again(pyfuncitem, plan, test, arguments)
+                pyfuncitem,
+                made,
+                error,
+                lambda plan: _again(pyfuncitem, plan, test, arguments) == place,
             )
             raise
 
@@ -144,14 +149,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 def _again(
     item: pytest.Function, plan: "Plan", test: Callable[..., Any], arguments: dict[str, Any]
-) -> bool:
-    """Run a test with another plan; tell whether it fails."""
+) -> object:
+    """Run a test with another plan; return where it fails, None if it does not."""
     with _simulated(item, plan.seed, plan) as other:
         try:
             other.run(test(**{**arguments, "sim_cluster": other}))
-        except Exception:  # noqa: BLE001 - as above.
-            return True
-    return False
+        except Exception as error:  # noqa: BLE001 - a test may fail in any way.
+            return _place(error)
+    return None
+
+
+def _place(error: Exception) -> object:
+    """Return what an error is, and the innermost line outside of packages where it came up."""
+    own = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+    ]
+    return type(error), own[-1] if own else None
 
 
 def _explain(

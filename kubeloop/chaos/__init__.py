@@ -11,6 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kubeloop.chaos.faults.api import (
+        AnswerLost,
+        ApiBusy,
+        ApiFails,
+        ApiRestarts,
+        ApiSlow,
+        BookmarksLost,
+        Compaction,
+        ConflictStorm,
+        CrashAtWrite,
+        OperatorCrashes,
+        StaleReads,
+        StatesMissed,
+        WatchEnds,
+        WatchHangs,
+    )
     from kubeloop.chaos.faults.base import Fault
     from kubeloop.chaos.find import Found, as_test, find
     from kubeloop.chaos.generate import Profile, plan_of, plans
@@ -35,10 +51,19 @@ if TYPE_CHECKING:
     from kubeloop.chaos.watching import Broken, Monitor, Outcome
 
 __all__ = [
+    "AnswerLost",
+    "ApiBusy",
+    "ApiFails",
+    "ApiRestarts",
+    "ApiSlow",
+    "BookmarksLost",
     "Broken",
     "ClusterMachine",
+    "Compaction",
     "Configure",
+    "ConflictStorm",
     "Cordon",
+    "CrashAtWrite",
     "DeleteApp",
     "DeletePod",
     "Deploy",
@@ -47,15 +72,20 @@ __all__ = [
     "Found",
     "Happening",
     "Monitor",
+    "OperatorCrashes",
     "Outcome",
     "Plan",
     "Profile",
     "Replicate",
     "Scale",
     "Stage",
+    "StaleReads",
+    "StatesMissed",
     "Step",
     "Unexpose",
     "Violation",
+    "WatchEnds",
+    "WatchHangs",
     "as_test",
     "find",
     "plan_of",
@@ -65,6 +95,22 @@ __all__ = [
 ]
 
 _HOMES = {
+    "faults.api": [
+        "AnswerLost",
+        "ApiBusy",
+        "ApiFails",
+        "ApiRestarts",
+        "ApiSlow",
+        "BookmarksLost",
+        "Compaction",
+        "ConflictStorm",
+        "CrashAtWrite",
+        "OperatorCrashes",
+        "StaleReads",
+        "StatesMissed",
+        "WatchEnds",
+        "WatchHangs",
+    ],
     "faults.base": ["Fault"],
     "find": ["Found", "as_test", "find"],
     "generate": ["Profile", "plan_of", "plans"],

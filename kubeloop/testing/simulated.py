@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kubeloop.chaos.gatekeeper import TESTER
 from kubeloop.chaos.plan import Plan
 from kubeloop.chaos.play import SETTLE_S, cluster_of, happen, unless
 from kubeloop.chaos.settled import settled
@@ -67,8 +68,11 @@ class SimCluster:
 
     @property
     def api(self) -> Client:
-        """A client: all it is told to write is remembered."""
-        return self.stage.api
+        """A client: all it is told to write is remembered, and no fault of the API is meant for it.
+
+        `stage.client("name")` is one of whom they are.
+        """
+        return Client(self.stage, agent=TESTER)
 
     @property
     def cluster(self) -> Cluster:

@@ -15,7 +15,7 @@ from kubeloop.chaos import rules
 from kubeloop.chaos.faults.base import Fault
 from kubeloop.chaos.gatekeeper import ANY, Match, Rule
 from kubeloop.chaos.stage import Stage
-from kubeloop.chaos.values import FLAG, OneOf, Real, Whole, drawn, kind
+from kubeloop.chaos.values import FLAG, Mostly, OneOf, Real, Whole, drawn, kind
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -44,13 +44,13 @@ class Who:
 
 
 WHO: Final = Who()
-VERBS: Final = OneOf(
+VERBS: Final = Mostly(
     *(ANY, "write", "read", "create", "update", "patch", "delete", "deletecollection"),
     *("get", "list", "watch"),
 )
 WRITES: Final = OneOf(*("write", "create", "update", "patch", "delete"))
-KINDS_OF_OBJECTS: Final = OneOf(ANY, *RESOURCES)
-NTH: Final = Whole(0, 20)
+KINDS_OF_OBJECTS: Final = Mostly(ANY, *RESOURCES)
+NTH: Final = Mostly(*range(21))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class ApiFails(OfRequests):
 class AnswerLost(OfRequests):
     """What is asked is done, and the client hears that it took too long, or nothing."""
 
-    verb: str = drawn(OneOf("write", *(verb for verb in VERBS.values if verb != "write")))
+    verb: str = drawn(Mostly("write", *(verb for verb in VERBS.values if verb != "write")))
     answer: str = drawn(OneOf("504", "500", "reset"))
 
     def rule(self) -> Rule:
