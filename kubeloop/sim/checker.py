@@ -52,7 +52,7 @@ def check_determinism(
                `-X dev`; then the scenario must be a function of a module.
     Raises:    Nondeterminism; what the scenario raises in all runs, or TwinFailed if they were
                other processes; ScenarioNotFound.
-    Cost:      some 10 µs per callback and run more than without; the double if they differ.
+    Cost:      some 2 µs per callback and run more than without; the double if they differ.
     """
     assert runs >= 2, "one run cannot differ from itself"
 

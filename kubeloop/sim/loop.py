@@ -152,6 +152,16 @@ class SimLoop(Outside):
             self._scheduled_one(timer)
         return timer
 
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Schedule in `delay` seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
     def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
         """Leave cancelled timers where they are until many have gathered."""
         self._timers_cancelled += 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kubeloop import sim
 from kubeloop.sim.checker import Nondeterminism, check_determinism
 from kubeloop.sim.loop import Pct
-from kubeloop.sim.trace import CHECKPOINT, Trace
+from kubeloop.sim.trace import CHECKPOINT, Trace, position_of
 from kubeloop.sim.twin import ScenarioNotFound, TwinFailed
 
 NAMES = ("ada", "grace", "barbara", "frances", "margaret", "radia", "shafi", "jean")
@@ -183,6 +183,17 @@ def test_a_script_checks_its_own_scenario(tmp_path: Path) -> None:
         [sys.executable, str(script)], capture_output=True, check=False, cwd=tmp_path
     )
     assert len(done.stdout.strip()) == 32, done.stderr.decode()
+
+
+@given(st.integers(), st.lists(st.sampled_from(["random", "getrandbits"]), max_size=1_300))
+@settings(max_examples=10)
+def test_the_position_of_chance_is_that_of_its_state(seed: int, draws: list[str]) -> None:
+    chance = random.Random(seed)
+    position = position_of(chance)
+    for draw in draws:
+        before = position()
+        chance.random() if draw == "random" else chance.getrandbits(32)
+        assert position() == chance.getstate()[1][-1] != before
 
 
 def test_a_trace_changes_nothing() -> None:
