@@ -286,7 +286,7 @@ def holder_of(lock: Path) -> int | None:
     """Return the process that holds a lock file, None if nobody does. Takes no lock."""
     if not lock.exists():
         return None
-    last, inode = lock.read_text().strip(), str(lock.stat().st_ino)
+    last, inode = lock.read_text(errors="replace").strip(), str(lock.stat().st_ino)
     for line in Path("/proc/locks").read_text().splitlines():
         _, kind, _, _, process, place, *_ = line.split()
         if kind == "FLOCK" and process == last and place.rpartition(":")[2] == inode:

@@ -113,8 +113,7 @@ def render_objects(items: Sequence[Stored], output: str, *, show_secrets: bool) 
             row = {"key": item.key, "revision": item.revision, "object": content}
             yield json.dumps(row, ensure_ascii=False)
         else:
-            text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
-            yield f"---\n# {item.key} revision {item.revision}\n{text.rstrip()}"
+            yield f"---\n# {item.key} revision {item.revision}\n{_yaml(content)}"
 
 
 def redacted(key: str, content: Any) -> Any:
@@ -123,12 +122,18 @@ def redacted(key: str, content: Any) -> Any:
         return content
     shown = dict(content)
     for field in ("data", "stringData"):
-        if shown.get(field):
-            shown[field] = dict.fromkeys(shown[field], REDACTED)
-    metadata = shown.get("metadata", {})
-    if _LAST_APPLIED in (metadata.get("annotations") or {}):
-        annotations = metadata["annotations"] | {_LAST_APPLIED: REDACTED}
-        shown["metadata"] = metadata | {"annotations": annotations}
+        hidden = shown.get(field)
+        if hidden:
+            is_map = isinstance(hidden, dict)
+            shown[field] = dict.fromkeys(hidden, REDACTED) if is_map else REDACTED
+    metadata = shown.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else metadata
+    if isinstance(annotations, dict) and isinstance(metadata, dict):
+        if _LAST_APPLIED in annotations:
+            annotations = annotations | {_LAST_APPLIED: REDACTED}
+            shown["metadata"] = metadata | {"annotations": annotations}
+    elif annotations is not None:
+        shown["metadata"] = REDACTED  # Nobody knows what it is.
     return shown
 
 
@@ -146,10 +151,9 @@ def render_log(facts: Sequence[Fact], output: str | None) -> Iterator[str]:
 
 def _transaction(revision: int, facts: Sequence[Fact]) -> dict[str, Any]:
     cause = facts[0].cause
-    at = datetime.fromtimestamp(facts[0].at, UTC)
     return {
         "revision": revision,
-        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": _time(facts[0].at),
         "user": cause.user,
         "actor": cause.actor,
         "message": cause.message,
@@ -168,9 +172,30 @@ def _transaction_line(told: dict[str, Any]) -> str:
     )
 
 
-def _decoded(item: Stored) -> Any:
+def _time(at: float) -> str:
+    """Return a time as Kubernetes writes it; what is beyond the calendar, in seconds since 1970."""
     try:
-        return msgpack.unpackb(item.value)
-    except ValueError as error:
+        time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, OSError, ValueError):
+        return f"{at} s"
+    return time.replace("+00:00", "Z")
+
+
+def _yaml(content: Any) -> str:
+    """Return an object in YAML; in JSON, which is YAML, too, if it is nested too deeply."""
+    try:
+        text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    except RecursionError:
+        return json.dumps(content, ensure_ascii=False)
+    return str(text).rstrip()
+
+
+def _decoded(item: Stored) -> Any:
+    """Return an object, of what there is in JSON. Raises: Refused."""
+    try:
+        content = msgpack.unpackb(item.value)
+        json.dumps(content)
+    except (TypeError, ValueError, RecursionError) as error:
         what = f"the value of {item.key} at revision {item.revision} is no object: {error}"
         raise Refused(what) from error
+    return content

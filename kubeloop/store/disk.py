@@ -136,7 +136,8 @@ class RealLock:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(self._handle, 32, 0).decode().strip() or "another process"
+            told = os.pread(self._handle, 32, 0).decode(errors="replace")
+            holder = told.strip() or "another process"
             os.close(self._handle)
             raise BlockingIOError(error.errno, f"{path} is held by process {holder}") from None
         os.ftruncate(self._handle, 0)

@@ -249,7 +249,7 @@ def file_name(kind: str, revision: int) -> str:
 def parse_name(name: str) -> tuple[str, int]:
     """Return the kind and the revision of a file; ("", 0) if it is none of ours."""
     kind, _, number = name.partition("-")
-    if kind in ("log", "snapshot") and number.isdigit():
+    if kind in ("log", "snapshot") and len(number) == 20 and number.isascii() and number.isdigit():
         return kind, int(number)
     return "", 0
 

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
+from typing import Any, Final
 
 import msgpack
 
@@ -26,6 +27,9 @@ from kubeloop.store.frames import (
 )
 from kubeloop.store.history import History, Retention, Write
 from kubeloop.store.log import Log, parse_name
+
+_PREFIX: Final = "/registry/"
+_REVISION_MAX: Final = 2**63 - 1
 
 
 class CorruptLog(Exception):
@@ -188,28 +192,35 @@ class Reader:
                     raise CorruptLog(path, found.offset, self.revision, found.why)
                 self.cut = Cut(path, found.offset, len(data) - found.offset, found.why)
                 break
+            before = self.revision
             try:
                 yield from self._group(path, found)
             except (TypeError, ValueError) as error:
                 why = f"this is no group of transactions: {error}"
-                raise CorruptLog(path, found.offset, self.revision, why) from error
+                raise CorruptLog(path, found.offset, before, why) from error
             good, synced = found.end, found.synced
         self.bytes += good
         self.good, self.unsure = good, data[synced:good]
 
     def _group(self, path: str, found: Frame) -> "Iterator[_Packed]":
         """Yield the transactions of a frame after the snapshot. Raises: TypeError, ValueError."""
+        before = self.revision
         group: tuple[_Packed, ...] = msgpack.unpackb(found.payload, use_list=False)
         for packed in group:
-            revision, writes, cause, _ = packed
+            revision, writes, cause, at = packed
+            if type(revision) is not int:
+                raise TypeError(f"{revision!r:.99} is no revision")
             if revision <= self.base:
                 continue  # The snapshot has it.
             if revision != self.revision + 1:
                 why = f"revision {revision} follows {self.revision}"
-                raise CorruptLog(path, found.offset, self.revision, why)
-            for key, value, *expires in writes:
-                _check(key, value, *expires)
-            Cause(*cause)
+                raise CorruptLog(path, found.offset, before, why)
+            if type(writes) is not tuple or not writes:
+                raise TypeError(f"{writes!r:.99} are no writes")
+            for write in writes:
+                _check_write(*write)
+            _check_cause(*cause)
+            _check_time(at)
             self.revision = revision
             self.transactions += 1
             yield packed
@@ -245,16 +256,20 @@ def read_snapshot(
                 end = content
                 continue
             for key, value, at, *expires in content:
+                _check_write(key, value, *expires)
+                if value is None or type(at) is not int or not 0 < at <= _REVISION_MAX:
+                    raise TypeError(f"{key!r:.99} has no value, or no revision")
                 values[key] = value, at
-                if expires:
+                if expires and expires[0] is not None:
                     leases[key] = at, expires[0]
         except (TypeError, ValueError) as error:
             raise CorruptLog(path, found.offset, 0, f"no values: {error}") from error
     if end is None or end.get("keys") != len(values):
         raise CorruptLog(path, len(data), 0, "the snapshot is not whole")
     revision = end.get("revision")
-    if type(revision) is not int or any(at > revision for _, at in values.values()):
-        raise CorruptLog(path, len(data), 0, f"it cannot be of revision {revision}")
+    newest = max([at for _, at in values.values()], default=0)
+    if type(revision) is not int or not newest <= revision <= _REVISION_MAX:
+        raise CorruptLog(path, len(data), 0, f"it cannot be of revision {revision!r:.99}")
     return revision, values, leases
 
 
@@ -262,12 +277,28 @@ _Packed = tuple[int, Sequence[Sequence[Any]], Sequence[Any], float]
 """A transaction as it was packed: its revision, its writes, its cause, when it was committed."""
 
 
-def _check(key: object, value: object, expires: object = None) -> None:
-    """Raises: TypeError if these are no write."""
-    if type(key) is not str or not (value is None or type(value) is bytes):
-        raise TypeError(f"{key!r} is no key, or its value is neither bytes nor nil")
-    if not (expires is None or type(expires) is float):
-        raise TypeError(f"{expires!r} is no time")
+def _check_write(key: object, value: object, expires: object = None) -> None:
+    """Raises: TypeError, ValueError if these are no write."""
+    if type(key) is not str or not key.startswith(_PREFIX):
+        raise TypeError(f"{key!r:.99} is no key")
+    if value is not None and type(value) is not bytes:
+        raise TypeError(f"the value of {key:.99} is neither bytes nor nil")
+    if expires is not None:
+        _check_time(expires)
+
+
+def _check_cause(actor: object, message: object, revision: object, user: object) -> None:
+    """Raises: TypeError if these are no cause."""
+    if not type(actor) is type(message) is type(user) is str or type(revision) is not int:
+        raise TypeError("it does not tell who wrote it, and why")
+
+
+def _check_time(at: object) -> None:
+    """Raises: TypeError, ValueError if this is no time."""
+    if type(at) is not float and type(at) is not int:
+        raise TypeError(f"{at!r:.99} is no time")
+    if not isfinite(at):
+        raise ValueError(f"{at} is no time")
 
 
 def _write(key: str, value: bytes | None, expires: float | None = None) -> Write:
