@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -45,7 +44,8 @@ from kubeloop.nodes import Node, Nodes, SimulatedNodes
 from kubeloop.store.disk import Disk, RealDisk
 from kubeloop.store.history import Retention
 from kubeloop.store.recovery import CorruptLog
-from kubeloop.store.store import Store, StoreFailed, Sync
+from kubeloop.store.store import Store, Sync
+from kubeloop.stores import EtcdAccess, StartFailed, connect_etcd
 
 if TYPE_CHECKING:
     from kubeloop.endpoint import Endpoint
@@ -53,26 +53,6 @@ if TYPE_CHECKING:
 CONTROLLER_MANAGER: Final = "controller-manager"
 SCHEDULER: Final = "scheduler"
 READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
-
-
-@dataclass(frozen=True, slots=True)
-class EtcdAccess:
-    """Where an etcd cluster is, and how to reach it.
-
-    endpoints:     "host:port", or "https://host:port".
-    ca, cert, key: PEM.
-    prefix:        of all keys; another cluster of this etcd has another.
-    """
-
-    endpoints: Sequence[str]
-    ca: bytes | None = None
-    cert: bytes | None = None
-    key: bytes | None = None
-    prefix: str = "/registry/"
-
-
-class StartFailed(Exception):
-    """The cluster could not start; the message says why and what to do."""
 
 
 class Cluster(travel.TimeTravel):
@@ -370,7 +350,7 @@ class Cluster(travel.TimeTravel):
         if self._origin is not None:
             return self._origin
         if self._etcd is not None:
-            return await self._connect_etcd(self._etcd)
+            return await connect_etcd(self._etcd, self._retention)
         if self.data_dir is None:
             return Store.memory(retention=self._retention)
         path = self.data_dir / "store"
@@ -388,26 +368,6 @@ class Cluster(travel.TimeTravel):
             )
         except (CorruptLog, OSError) as error:
             raise StartFailed(f"the store in {path} cannot be opened: {error}") from error
-
-    async def _connect_etcd(self, etcd: EtcdAccess) -> Store:
-        try:
-            from kubeloop.store.etcd.store import EtcdStore, StoreUnavailable
-        except ImportError as error:
-            raise StartFailed(
-                f"a store in etcd needs more: pip install 'kubeloop[etcd]' ({error})"
-            ) from error
-        try:
-            return await EtcdStore.connect(
-                etcd.endpoints,
-                fresh_id=random.SystemRandom().randbytes(16),  # Also with a seed: never twice.
-                ca=etcd.ca,
-                cert=etcd.cert,
-                key=etcd.key,
-                prefix=etcd.prefix,
-                retention=self._retention,
-            )
-        except (StoreUnavailable, StoreFailed) as error:
-            raise StartFailed(str(error)) from error
 
     async def _start_endpoint(self) -> None:
         from kubeloop.endpoint import Endpoint  # aiohttp is heavy, and many tests need no REST.

@@ -15,6 +15,7 @@ what happened, and how to repeat it. Nothing heavy is imported before a fixture 
 """
 
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -185,8 +186,24 @@ def _explain(
         *(["what happened:", *marks] if marks else []),
         *(["it fails with this, too, and nothing can be left out:", str(plan)] if marks else []),
     ]
+    reports = item.config.getoption("--kubeloop-reports")
+    if reports is not None:
+        lines.append(f"report: {_write_report(reports, item, made, error, plan)}")
     item.add_report_section("call", "kubeloop", "\n".join(lines))
     error.add_note(f"in a simulation: repeat it with --kubeloop-seed={made.plan.seed}")
+
+
+def _write_report(
+    directory: Path, item: pytest.Function, made: "SimCluster", error: Exception, plan: "Plan"
+) -> Path:
+    """Write the report of a run that failed; return where it is."""
+    from kubeloop.testing.report import report
+
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / (re.sub(r"[^\w.-]+", "_", item.nodeid) + ".html")
+    why = f"{type(error).__name__}: {error}"
+    path.write_text(report(made.told(), title=item.nodeid, why=why, plan=str(plan)), "utf-8")
+    return path
 
 
 def _simulated(node: pytest.Item, seed: int, plan: "Plan | None" = None) -> "SimCluster":

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kubeloop.chaos.compare import Difference, counterfactual
     from kubeloop.chaos.faults.api import (
         AnswerLost,
         ApiBusy,
@@ -67,6 +68,7 @@ __all__ = [
     "DeleteApp",
     "DeletePod",
     "Deploy",
+    "Difference",
     "Expose",
     "Fault",
     "Found",
@@ -87,6 +89,7 @@ __all__ = [
     "WatchEnds",
     "WatchHangs",
     "as_test",
+    "counterfactual",
     "find",
     "plan_of",
     "plans",
@@ -95,6 +98,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "compare": ["Difference", "counterfactual"],
     "faults.api": [
         "AnswerLost",
         "ApiBusy",

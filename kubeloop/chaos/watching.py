@@ -89,10 +89,14 @@ class Watching:
     def close(self) -> Outcome:
         """Hear no more; return how it went."""
         self._cursor.close()
-        self.outcome.hash = self._hash.hexdigest()
-        self.outcome.now_s = self.stage.loop.time()
         if self.broken.done():
             self.broken.exception()  # Whoever wanted to know has asked.
+        return self.told()
+
+    def told(self) -> Outcome:
+        """Return how it has gone so far."""
+        self.outcome.hash = self._hash.hexdigest()
+        self.outcome.now_s = self.stage.loop.time()
         return self.outcome
 
     def _hear(self) -> None:

@@ -49,8 +49,9 @@ class Demo:
 
     async def run(self, *, once: bool) -> None:
         """Do it all. Raises: click.ClickException that says what to do."""
-        from kubeloop.cluster import Cluster, StartFailed
+        from kubeloop.cluster import Cluster
         from kubeloop.net.kubeconfig import write
+        from kubeloop.stores import StartFailed
 
         stopped = stop_requested()
         images = self.directory / "images"

@@ -19,7 +19,7 @@ from kubeloop.cli.state import (
 )
 
 if TYPE_CHECKING:
-    from kubeloop.cluster import EtcdAccess
+    from kubeloop.stores import EtcdAccess
 
 PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -155,7 +155,7 @@ def _check_store(store: str, data_dir: Path | None, etcd: dict[str, Any]) -> Non
 
 
 def _etcd_access(etcd: dict[str, Any]) -> "EtcdAccess":
-    from kubeloop.cluster import EtcdAccess
+    from kubeloop.stores import EtcdAccess
 
     def content(option: str) -> bytes | None:
         path: Path | None = etcd[option]
@@ -172,8 +172,9 @@ def _etcd_access(etcd: dict[str, Any]) -> "EtcdAccess":
 
 async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> None:
     """Run a cluster until SIGINT or SIGTERM arrives."""
-    from kubeloop.cluster import Cluster, StartFailed
+    from kubeloop.cluster import Cluster
     from kubeloop.net import kubeconfig as config
+    from kubeloop.stores import StartFailed
 
     stopped = stop_requested()
     try:

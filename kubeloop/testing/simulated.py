@@ -92,6 +92,11 @@ class SimCluster:
         assert self._watching is not None
         return await unless(work, self._watching.broken)
 
+    def told(self) -> Outcome:
+        """Return how it has gone so far, with every fact."""
+        assert self._watching is not None
+        return self._watching.told()
+
     async def settled(self, *, within_s: float = SETTLE_S) -> None:
         """Have everything happen that shall, heal all, and wait until nothing is left to be done.
 

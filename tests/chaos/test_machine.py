@@ -70,7 +70,12 @@ def test_what_a_monitor_sees_is_shrunk_to_one_step() -> None:
     with pytest.raises(Broken, match="not called one") as caught:
         run_state_machine_as_test(
             Guarded,
-            settings=settings(QUICK, max_examples=200, phases=[Phase.generate, Phase.shrink]),
+            settings=settings(
+                QUICK,
+                max_examples=200,
+                stateful_step_count=3,
+                phases=[Phase.generate, Phase.shrink],
+            ),
         )
     told = "\n".join(getattr(caught.value, "__notes__", []))
     assert re.findall(r"state\.(\w+)\(", told) == ["begin", "user", "teardown"]

@@ -158,8 +158,11 @@ def test_what_breaks_is_shrunk_to_what_matters(tests: pytest.Pytester) -> None:
         assert not await sim_cluster.api.list("pods"), "who made these?"
     """
     )
-    done = tests.runpytest_inprocess(*PLUGIN)
+    done = tests.runpytest_inprocess(*PLUGIN, "--kubeloop-reports=reports")
     done.assert_outcomes(failed=1)
+    (page,) = (tests.path / "reports").glob("*.html")
+    assert "who made these?" in page.read_text() and "Deploy(replicas=1)" in page.read_text()
+    done.stdout.fnmatch_lines([f"report: reports/{page.name}"])
     done.stdout.fnmatch_lines(["*who made these?*", "*30.* s of a simulation*", "*Deploy(at_s=2*"])
     told = done.stdout.str().partition("nothing can be left out")[2]
     assert "Deploy(replicas=1)" in told
