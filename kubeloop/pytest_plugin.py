@@ -174,7 +174,7 @@ def _explain(
     item: pytest.Function, made: "SimCluster", error: Exception, fails: "Callable[[Plan], bool]"
 ) -> None:
     """Tell how a test came to fail, and how to have it do so again."""
-    from kubeloop.chaos.shrink import shrink
+    from kubeloop.chaos.shrinking import shrink
 
     plan = made.plan
     if plan.happenings:

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
         WatchHangs,
     )
     from kubeloop.chaos.faults.base import Fault
-    from kubeloop.chaos.find import Found, as_test, find
+    from kubeloop.chaos.finding import Found, as_test, find
     from kubeloop.chaos.generate import Profile, plan_of, plans
     from kubeloop.chaos.machine import ClusterMachine
     from kubeloop.chaos.plan import Plan
-    from kubeloop.chaos.play import Violation, play
-    from kubeloop.chaos.shrink import shrink
+    from kubeloop.chaos.playing import Violation, play
+    from kubeloop.chaos.shrinking import shrink
     from kubeloop.chaos.stage import Stage
     from kubeloop.chaos.steps import (
         Configure,
@@ -116,12 +116,12 @@ _HOMES = {
         "WatchHangs",
     ],
     "faults.base": ["Fault"],
-    "find": ["Found", "as_test", "find"],
+    "finding": ["Found", "as_test", "find"],
     "generate": ["Profile", "plan_of", "plans"],
     "machine": ["ClusterMachine"],
     "plan": ["Plan"],
-    "play": ["Violation", "play"],
-    "shrink": ["shrink"],
+    "playing": ["Violation", "play"],
+    "shrinking": ["shrink"],
     "stage": ["Stage"],
     "steps": [
         *("Configure", "Cordon", "DeleteApp", "DeletePod", "Deploy", "Expose", "Replicate"),

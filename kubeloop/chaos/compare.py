@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 
 from kubeloop.chaos.plan import Plan
-from kubeloop.chaos.play import play
+from kubeloop.chaos.playing import play
 from kubeloop.store.facts import Fact
 
 _VOLATILE = ("resourceVersion", "uid", "creationTimestamp", "managedFields", "generation")

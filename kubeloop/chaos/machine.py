@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from kubeloop.chaos import catalogue
 from kubeloop.chaos.plan import POLICIES, Plan
-from kubeloop.chaos.play import SETTLE_S, cluster_of, happen_now, unless
+from kubeloop.chaos.playing import SETTLE_S, cluster_of, happen_now, unless
 from kubeloop.chaos.program import Program
 from kubeloop.chaos.settled import settled
 from kubeloop.chaos.stage import Stage

@@ -77,7 +77,7 @@ class Program:
         here = asyncio.current_task()
         tasks = [
             task
-            for task in asyncio.all_tasks()
+            for task in asyncio.all_tasks(self._stage.loop)
             if isinstance(task, SimTask) and task.host == PROGRAM and task is not here
         ]
         for task in sorted(tasks, key=hash):

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from kubeloop.chaos.gatekeeper import TESTER
 from kubeloop.chaos.plan import Plan
-from kubeloop.chaos.play import SETTLE_S, cluster_of, happen, unless
+from kubeloop.chaos.playing import SETTLE_S, cluster_of, happen, unless
 from kubeloop.chaos.settled import settled
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.watching import Monitor, Outcome, Watching

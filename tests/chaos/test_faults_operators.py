@@ -18,7 +18,7 @@ from stages import rest
 from kubeloop.api.errors import ApiError
 from kubeloop.chaos.faults.api import AnswerLost, CrashAtWrite, StaleReads, StatesMissed
 from kubeloop.chaos.plan import Plan
-from kubeloop.chaos.play import Violation, play
+from kubeloop.chaos.playing import Violation, play
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.steps import Step
 from kubeloop.chaos.values import Happening

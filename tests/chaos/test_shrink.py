@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kubeloop.chaos import catalogue, steps
 from kubeloop.chaos.generate import Profile, plan_of, plans
 from kubeloop.chaos.plan import Plan
-from kubeloop.chaos.shrink import shrink
+from kubeloop.chaos.shrinking import shrink
 
 ONLY_STEPS = Profile(faults=())
 

@@ -1,6 +1,7 @@
 """Happenings as values: JSON and back, drawn, made simpler until nothing is left to simplify."""
 
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -68,6 +69,9 @@ def test_bad_json_is_named(data: dict[str, Any], told: str) -> None:
 
 def test_the_door_offers_what_it_says() -> None:
     for name in chaos.__all__:
-        assert getattr(chaos, name) is not None
+        value = getattr(chaos, name)
+        assert value is not None and not isinstance(value, ModuleType), f"{name} is a module"
+    for kind in KINDS.values():
+        assert getattr(chaos, kind.__name__) is kind, "what plans are printed with is there"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = chaos.nothing  # type: ignore[attr-defined]

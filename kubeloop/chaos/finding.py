@@ -11,8 +11,8 @@ from typing import Any
 
 from kubeloop.chaos.generate import DEFAULT, Profile, plan_of
 from kubeloop.chaos.plan import Plan
-from kubeloop.chaos.play import Operator, Violation, play
-from kubeloop.chaos.shrink import RUNS_MAX, shrink
+from kubeloop.chaos.playing import Operator, Violation, play
+from kubeloop.chaos.shrinking import RUNS_MAX, shrink
 from kubeloop.chaos.watching import Monitor
 
 
