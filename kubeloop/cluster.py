@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -34,6 +35,7 @@ from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.protocol import RuntimeFailure
 from kubeloop.actors.runtimes.simulated import Script
 from kubeloop.actors.scheduler import Scheduler
+from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.supervisor import Factory, Supervisor
 from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
@@ -152,6 +154,7 @@ class Cluster(travel.TimeTravel):
         self.store = await self._open_store(loop)
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
+        self._signer = Signer("", "", self.world.rng.getrandbits(ERA_BITS))
         self.api, self._own = Client(self), Client(self, user=API_SERVER_USER)
         settings = self.api_settings
         subscriptions = Subscriptions({})
@@ -187,6 +190,8 @@ class Cluster(travel.TimeTravel):
 
     def ask(self, request: Request) -> Coroutine[Any, Any, Outcome]:
         """Have the API server handle a request. Raises: as `Gate.ask`, if there is one."""
+        if not request.id:
+            request = replace(request, id=self._signer.next_id())
         return self._ask(request) if self.gate is None else self.gate.ask(request, self._ask)
 
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:

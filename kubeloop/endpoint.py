@@ -57,6 +57,7 @@ class Endpoint:
                 token=self.token,
                 tls=tls,
                 wall=self._world.wall,
+                bits=self._world.rng.getrandbits,
             )
             try:
                 await self._server.start()

@@ -41,7 +41,10 @@ class Subscriptions:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An outcome on its way: to who waits for the envelope, or to the mailbox of `sender`."""
+    """An outcome on its way: to who waits for the envelope, or to the mailbox of `sender`.
+
+    A sender that gave no tag does not want to hear it.
+    """
 
     outcome: Outcome
     envelope: Envelope[Any]
@@ -134,7 +137,7 @@ class ApiServer(AsyncActor):
             outcome = replace(outcome, code=503, body=msgpack.packb(status), items=[])
         if future is not None:
             future.set(outcome.encode())
-        elif answer.sender:
+        elif answer.sender and outcome.tag:
             inbox = self.scene.inbox(answer.sender)
             if inbox is not None:
                 inbox.put_answer(outcome.encode())

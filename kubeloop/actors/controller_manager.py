@@ -12,7 +12,7 @@ been done or lost by then, and the view has seen them. So a crash never makes an
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 from pykka._envelope import Envelope
@@ -32,6 +32,7 @@ from kubeloop.actors.messages import (
     Synced,
     decode,
 )
+from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.view import View
 from kubeloop.actors.workqueue import WorkQueue
 
@@ -40,6 +41,7 @@ KEYS_MAX: Final = 200  # Keys of one controller in one turn: bounds how long it 
 FENCE_AGAIN_S: Final = 0.1  # A fence that was refused is tried again.
 SUBSCRIBE_AGAIN_S: Final = 5.0  # So is a subscription nobody has answered.
 NAMESPACE_ENDS: Final = "NamespaceTerminating"
+USER: Final = "system:kube-controller-manager"  # Who asks when it is none of the controllers.
 _NEVER: Final = float("inf")
 
 logger = logging.getLogger("kubeloop.actors")
@@ -62,6 +64,15 @@ class _Bench:
     trouble: dict[str, str] = field(default_factory=dict)
 
 
+class _Write(NamedTuple):
+    """A write on its way. because: the revision of the fact that made its key need a look."""
+
+    bench: _Bench
+    key: str
+    action: Action
+    because: int
+
+
 class ControllerManager(AsyncActor):
     """Runs every controller."""
 
@@ -75,10 +86,9 @@ class ControllerManager(AsyncActor):
         for bench in self._benches:
             for resource in bench.controller.resources:
                 self._by_resource.setdefault(resource, []).append(bench)
-        self._flying: dict[str, tuple[_Bench, str, Action]] = {}
-        # Outcomes meant for the actor we replace must not be taken for ours.
-        self._tags = f"{self.world.rng.getrandbits(64):x}"
-        self._sent = 0
+        self._flying: dict[str, _Write] = {}
+        # Ids are tags, too: outcomes meant for the actor we replace must not be taken for ours.
+        self._signer = Signer(name, USER, self.world.rng.getrandbits(ERA_BITS))
         self._listing = False
         self._fence = ""
         self._fenced_at: int | None = None  # The revision the view must reach; None: not known.
@@ -143,11 +153,10 @@ class ControllerManager(AsyncActor):
         self._send_fence()
 
     def _send_fence(self) -> None:
-        self._fence, self._fenced_at, self._fence_due = self._tag(), None, _NEVER
-        read = Request(
-            "list", "namespaces", options={"limit": 1}, sender=self.name, tag=self._fence
-        )
-        self.send(API_SERVER, read.encode())
+        fence = self._signer.next_id()
+        self._fence, self._fenced_at, self._fence_due = fence, None, _NEVER
+        read = Request("list", "namespaces", options={"limit": 1})
+        self.send(API_SERVER, self._signer.sign(read, 0, id=fence, tag=fence).encode())
 
     def _pass_fence(self, outcome: Outcome) -> None:
         if outcome.code >= 300:
@@ -168,7 +177,7 @@ class ControllerManager(AsyncActor):
         flown = self._flying.pop(outcome.tag, None)
         if flown is None:
             return
-        bench, key, action = flown
+        bench, key, action = flown.bench, flown.key, flown.action
         bench.flying -= 1
         done = outcome.code < 300
         ok = done or (outcome.code == 404 and action.gone_is_fine)
@@ -177,22 +186,24 @@ class ControllerManager(AsyncActor):
             body = msgpack.unpackb(outcome.body) if outcome.body else {}
             if ok:
                 name = body.get("metadata", {}).get("name", "")
-                self._tell(bench, replace(event, message=event.message.replace("{name}", name)))
+                told = replace(event, message=event.message.replace("{name}", name))
+                self._tell(bench, told, flown.because)
             elif not _namespace_ends(body):  # Then it was to be expected, and is no news.
                 error = str(body.get("message", ""))
                 bench.trouble[key] = error
-                self._tell(bench, replace(event, message=event.message.replace("{error}", error)))
+                told = replace(event, message=event.message.replace("{error}", error))
+                self._tell(bench, told, flown.because)
         revision = outcome.revision if done else 0
         bench.queue.heard(key, ok=ok, revision=revision, now_s=self.world.now())
 
     # Acting.
 
     def _mark(self) -> None:
-        """Mark what the changes touch."""
-        for key, before, after in self.view.take_changed():
+        """Mark what the changes touch, each because of its fact."""
+        for key, before, after, revision in self.view.take_changed():
             for bench in self._by_resource.get(split(key)[0], ()):
                 for item in bench.controller.keys(key, before, after, self.view):
-                    bench.queue.add(item)
+                    bench.queue.add(item, revision, own=item == key)
 
     def _work(self, bench: _Bench) -> None:
         queue = bench.queue
@@ -200,55 +211,52 @@ class ControllerManager(AsyncActor):
         for _ in range(KEYS_MAX):
             if bench.flying >= FLYING_MAX:
                 return  # The outcomes will give us a turn.
-            key = queue.pop()
-            if key is None:
+            due = queue.pop()
+            if due is None:
                 return
-            self._look_at(bench, key)
+            self._look_at(bench, *due)
         if queue.ready():
             self._request_turn()
 
-    def _look_at(self, bench: _Bench, key: str) -> None:
+    def _look_at(self, bench: _Bench, key: str, because: int) -> None:
         """Reconcile one key, and send what that leads to."""
         now_s = self.world.now()
-        result = self._reconcile(bench, key)
+        result = self._reconcile(bench, key, because)
         if result.again_s is not None:
-            bench.queue.add_at(key, now_s + max(0.0, result.again_s))
+            at_s = now_s + max(0.0, result.again_s)
+            bench.queue.add_at(key, at_s, result.since or because)
         if result.actions:
-            bench.queue.begin(key, len(result.actions))
+            bench.queue.begin(key, len(result.actions), because)
         elif result is not _FAILED:
             bench.queue.forget(key)
         for action in result.actions:
-            self._send(bench, key, action)
+            self._send(_Write(bench, key, action, because))
         for event in result.events:
-            self._tell(bench, event)
+            self._tell(bench, event, because)
 
-    def _reconcile(self, bench: _Bench, key: str) -> Result:
+    def _reconcile(self, bench: _Bench, key: str, because: int) -> Result:
         trouble = bench.trouble.pop(key, "")
         try:
             return bench.controller.reconcile(key, self.view, self.world.wall(), trouble)
         except Exception:  # An object nobody foresaw must not stop all the others.
             logger.exception("%s cannot reconcile %s", bench.controller.name, key)
-            bench.queue.failed(key, self.world.now())
+            bench.queue.failed(key, self.world.now(), because)
             return _FAILED
 
-    def _send(self, bench: _Bench, key: str, action: Action) -> None:
-        tag = self._tag()
-        self._flying[tag] = (bench, key, action)
-        bench.flying += 1
-        request = replace(action.request, sender=self.name, tag=tag, seen=self.view.revision)
-        self.send(API_SERVER, request.encode())
+    def _send(self, write: _Write) -> None:
+        tag, request = self._signer.next_id(), write.action.request
+        self._flying[tag] = write
+        write.bench.flying += 1
+        signed = self._signer.sign(request, write.because, id=tag, tag=tag, user=request.user)
+        self.send(API_SERVER, signed.encode())
 
-    def _tell(self, bench: _Bench, event: Event) -> None:
+    def _tell(self, bench: _Bench, event: Event, because: int) -> None:
+        """Tell users of what was done, or refused, because of a fact."""
         request = bench.recorder.record(
             event.regarding, event.type, event.reason, event.message, wall_s=self.world.wall()
         )
-        # Its outcome comes back without a tag, and is let go.
-        request = replace(request, user=bench.user, sender=self.name, seen=self.view.revision)
-        self.send(API_SERVER, request.encode())
-
-    def _tag(self) -> str:
-        self._sent += 1
-        return f"{self._tags}-{self._sent}"
+        signed = self._signer.sign(request, because, user=bench.user)
+        self.send(API_SERVER, signed.encode())
 
     def _set_alarm(self) -> None:
         times = [at for bench in self._benches if (at := bench.queue.next_at()) is not None]

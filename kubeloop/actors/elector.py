@@ -13,6 +13,7 @@ from pykka._envelope import Envelope
 from kubeloop.actors.actor import AsyncActor, Scene
 from kubeloop.actors.election import RETRY_S, Election
 from kubeloop.actors.messages import API_SERVER, Outcome, Request, decode
+from kubeloop.actors.signing import ERA_BITS, Signer
 
 NAMESPACE = "kube-system"
 LEASES = "leases.coordination.k8s.io"
@@ -37,6 +38,7 @@ class Elector(AsyncActor):
         super().__init__(scene, name)
         self.election = Election(NAMESPACE, lease, identity)
         self.user = f"system:{lease}"
+        self._signer = Signer(name, self.user, self.world.rng.getrandbits(ERA_BITS))
         self._begin, self._end = begin, end
         self._began = False
         self._round = 0
@@ -78,11 +80,9 @@ class Elector(AsyncActor):
             self._ask("update", "write", name=self.election.name, body=msgpack.packb(wanted))
 
     def _ask(self, verb: str, kind: str, *, name: str = "", body: bytes = b"") -> None:
-        tag = f"{kind} {self._round}"
-        request = Request(
-            verb, LEASES, NAMESPACE, name, body=body, user=self.user, sender=self.name, tag=tag
-        )
-        self.send(API_SERVER, request.encode())
+        request = Request(verb, LEASES, NAMESPACE, name, body=body)
+        signed = self._signer.sign(request, 0, tag=f"{kind} {self._round}")
+        self.send(API_SERVER, signed.encode())
 
     def _lead(self, leads: bool) -> None:
         if leads != self._began:

@@ -36,7 +36,7 @@ class Recorder:
         wall_s: float,
         field_path: str = "",
     ) -> Request:
-        """Return the request that tells of an event; send it, whatever its outcome.
+        """Return the request that tells of an event; sign and send it, whatever its outcome.
 
         regarding: the object it is about, with apiVersion, kind and metadata.
         type_:     "Normal" or "Warning".

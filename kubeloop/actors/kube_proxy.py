@@ -22,8 +22,10 @@ from kubeloop.actors.messages import (
     decode,
 )
 from kubeloop.actors.routing import SERVICE_NAME, Place, Rule, RuleTable
+from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.view import Object, View
 
+USER = "system:kube-proxy"
 _SERVICES = "services"
 _SLICES = "endpointslices.discovery.k8s.io"
 _RETRY_S = 5.0  # How often a place that could not be opened is tried again.
@@ -63,6 +65,7 @@ class KubeProxy(AsyncActor):
         self.table = RuleTable(node)
         self.view = View({(_SLICES, "service"): _service_of})
         self.recorder = Recorder("kube-proxy", node)
+        self._signer = Signer(name, USER, self.world.rng.getrandbits(ERA_BITS))
         self._retry_at: float | None = None
 
     def on_start(self) -> None:
@@ -104,7 +107,7 @@ class KubeProxy(AsyncActor):
     def _follow(self) -> None:
         """Recompute the Services that a change touches, each once."""
         dirty: dict[str, None] = {}
-        for key, before, after in self.view.take_changed():
+        for key, before, after, _ in self.view.take_changed():
             for obj in (before, after):
                 if obj is None:
                     continue
@@ -137,7 +140,8 @@ class KubeProxy(AsyncActor):
         event = self.recorder.record(
             service, "Warning", "FailedToOpenPort", message, wall_s=self.world.wall()
         )
-        self.send(API_SERVER, event.encode())
+        because = int(service["metadata"]["resourceVersion"])
+        self.send(API_SERVER, self._signer.sign(event, because).encode())
         if self._retry_at is None:
             self._retry_at = self.world.now() + _RETRY_S
             self.wake_in(_RETRY_S, "retry")

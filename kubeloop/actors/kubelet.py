@@ -43,6 +43,7 @@ from kubeloop.actors.pods.volumes import MountError
 from kubeloop.actors.probes import Prober
 from kubeloop.actors.registration import EVENTS, Registration
 from kubeloop.actors.runtimes.protocol import Exited, ImageRecord, Runtime, SandboxRecord
+from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.store.facts import Fact, key_of
 
 __all__ = ["Kubelet", "NodeConfig"]
@@ -76,14 +77,15 @@ class Kubelet(AsyncActor):
         self.reports: dict[str, Report] = {}
         self._uids: dict[str, str] = {}  # Store key → uid, of the pods the API has.
         self._listed: dict[str, Object] | None = {}  # While a list arrives; None afterwards.
-        self._missing: set[str] = set()  # Pods that wait for what they refer to.
+        self._missing: dict[str, frozenset[str]] = {}  # Pods that wait for what they refer to.
         self._dirty: dict[str, None] = {}
         self._alarms = Alarms()
         self._revision = 0
         self._ready = False
         self._collect_at = 0.0
         self._timer_at = NEVER
-        self._user = f"system:node:{node.name}"
+        user = f"system:node:{node.name}"
+        self._signer = Signer(name, user, self.world.rng.getrandbits(ERA_BITS))
         self._limits = Limits(
             capacity_bytes=node.image_disk_bytes,
             high_percent=node.image_gc_high_percent,
@@ -151,14 +153,15 @@ class Kubelet(AsyncActor):
             self._fold_pod(fact)
         elif fact.resource == "nodes":
             if fact.key == key_of("nodes", "", self.node.name):
-                self.registration.observe(fact.object())
+                self.registration.observe(fact.object(), fact.revision)
         else:
             self.references.fold(fact)
-            for uid in self._missing:
+            for uid in [uid for uid, keys in self._missing.items() if fact.key in keys]:
+                del self._missing[uid]
                 self._dirty[uid] = None
+                self.pods[uid].because = fact.revision
                 for container in self.pods[uid].containers.values():
                     container.retry_at = 0.0
-            self._missing.clear()
 
     def _fold_pod(self, fact: Fact) -> None:
         obj, before = fact.object(), self._uids.pop(fact.key, "")
@@ -171,11 +174,11 @@ class Kubelet(AsyncActor):
                 self._listed[uid] = obj
             return
         if before != uid:
-            self._observe(before, None)
+            self._observe(before, None, fact.revision)
         if obj is not None:
-            self._observe(uid, obj)
+            self._observe(uid, obj, fact.revision)
 
-    def _observe(self, uid: str, obj: Object | None) -> None:
+    def _observe(self, uid: str, obj: Object | None, revision: int) -> None:
         pod = self.pods.get(uid)
         if pod is None:
             if obj is None:
@@ -183,7 +186,7 @@ class Kubelet(AsyncActor):
             pod = self._adopt(self._recover(obj, None))
             if not pod.recovered and not pod.ending:
                 self._admit(pod)
-        life.observe(pod, obj)
+        life.observe(pod, obj, revision, ours=revision == self.reports[uid].seen)
         self._dirty[uid] = None
 
     def _recover(self, obj: Object, record: SandboxRecord | None) -> Pod:
@@ -214,9 +217,9 @@ class Kubelet(AsyncActor):
                 if pod.recovered and pod.sandbox == "none" and not pod.ending:
                     text = "Pod sandbox changed, it will be killed and re-created."
                     self._tell(pod, act.Tell("Normal", "SandboxChanged", text))
-            self._observe(uid, obj)
+            self._observe(uid, obj, int(obj["metadata"]["resourceVersion"]))
         for uid in [uid for uid in self.pods if uid not in listed]:
-            self._observe(uid, None)
+            self._observe(uid, None, 0)  # It went while nobody listened.
         for uid, record in sandboxes.items():
             if uid not in self.pods:
                 self._adopt(orphan(record))
@@ -233,10 +236,10 @@ class Kubelet(AsyncActor):
     def _answered(self, outcome: Outcome, now: float) -> None:
         kind, _, uid = outcome.tag.partition("/")
         if kind != "pod":
-            new = outcome.tag == "node" and outcome.code == 201
             self.registration.answered(outcome, now)
-            for reason in EVENTS if new else ():
-                self._tell_node(reason, f"Node {self.node.name} status is now: {reason}")
+            for reason in EVENTS if outcome.tag == "node" and outcome.code == 201 else ():
+                message = f"Node {self.node.name} status is now: {reason}"
+                self._tell_node(reason, message, because=self.registration.asked)
         elif uid in self.reports:
             written(self.reports[uid], outcome, now)
             self._dirty[uid] = None
@@ -270,7 +273,7 @@ class Kubelet(AsyncActor):
     def _forget(self, pod: Pod) -> None:
         del self.pods[pod.uid], self.reports[pod.uid]
         self._alarms.set(pod.uid, NEVER)
-        self._missing.discard(pod.uid)
+        self._missing.pop(pod.uid, None)
         self.addresses.free(pod.uid)
         self.pulls.forget(pod.uid)
 
@@ -351,7 +354,7 @@ class Kubelet(AsyncActor):
 
     def _misconfigured(self, pod: Pod, name: str, reason: str, message: str, now: float) -> None:
         life.not_started(pod, name, reason, message, now + CONFIG_RETRY_S)
-        self._missing.add(pod.uid)
+        self._missing[pod.uid] = references.named_by(pod.spec)
 
     # What the work brought.
 
@@ -474,17 +477,18 @@ class Kubelet(AsyncActor):
             self._timer_at = at
             self.wake_in(at - now + LATE_S)
 
-    def _ask(self, r: Request) -> None:
+    def _ask(self, request: Request) -> None:
         """Send a request whose outcome is to come back to this actor."""
-        call = (r.verb, r.resource, r.namespace, r.name, r.subresource, r.body, r.options)
-        signed = Request(*call, self._user, self.name, r.tag, self._revision)
+        signed = self._signer.sign(request, request.because, tag=request.tag)
         self.send(API_SERVER, signed.encode())
 
     def _tell(self, pod: Pod, event: act.Tell) -> None:
         request = self._events.of_pod(pod, event, wall_s=self.world.wall())
-        self.send(API_SERVER, request.encode())
+        self.send(API_SERVER, self._signer.sign(request, pod.because).encode())
 
-    def _tell_node(self, reason: str, message: str, *, type_: str = "Normal") -> None:
+    def _tell_node(
+        self, reason: str, message: str, *, type_: str = "Normal", because: int = 0
+    ) -> None:
         wall_s = self.world.wall()
         request = self._events.of_node(reason, message, wall_s=wall_s, type_=type_)
-        self.send(API_SERVER, request.encode())
+        self.send(API_SERVER, self._signer.sign(request, because).encode())

@@ -40,6 +40,9 @@ class Registration:
 
     runtime: the container runtime's name, "simulated".
     node:    the Node as the API has it, None if it has none.
+    because: the revision of the Node's fact that is yet to be acted on; 0 if there is none, and
+             what is done is done by the clock.
+    asked:   the `because` of the last request about the Node.
     next_at: when `turn` has something to do again, if nothing happens before.
     """
 
@@ -47,6 +50,7 @@ class Registration:
         self.config = config
         self.runtime = f"{runtime}://{config.kubelet_version.removeprefix('v')}"
         self.node: Object | None = None
+        self.because = self.asked = 0
         self.next_at = 0.0
         self._lease_at = self._status_at = self._node_at = 0.0
         self._seen = 0  # The revision the Node must have been seen at before it is judged.
@@ -60,9 +64,9 @@ class Registration:
         ordered = sorted(records, key=lambda r: (-r.size_bytes, r.digest))[:IMAGES_MAX]
         self._images = [{"names": [*r.names], "sizeBytes": r.size_bytes} for r in ordered]
 
-    def observe(self, node: Object | None) -> None:
-        """Take the Node as the API has it now."""
-        self.node = node
+    def observe(self, node: Object | None, revision: int = 0) -> None:
+        """Take the Node as the API has it now. revision: of the fact that tells it."""
+        self.node, self.because = node, revision
         self._node_at, self._stale = 0.0, True
 
     def start_over(self) -> None:
@@ -78,7 +82,10 @@ class Registration:
         if stale and self._judges() and now >= self._node_at:
             self._stale = self.node is None
             request = self._create() if self.node is None else self._update(now, wall_s)
-            if request is not None:
+            if request is None:
+                self.because = 0
+            else:
+                self.asked = request.because
                 requests.append(request)
         if self.node is not None and "lease" not in self._asking and now >= self._lease_at:
             self._lease_at = now + self.config.heartbeat_s
@@ -112,6 +119,8 @@ class Registration:
             self._status_at, self._node_at, self._stale = now, now + RETRY_S, True
         else:
             self._seen = outcome.revision
+            if self.because == self.asked:  # Else something has happened since.
+                self.because = 0
             if self.node is None:
                 self._node_at = now + RETRY_S  # It will have been seen long before.
 
@@ -123,7 +132,8 @@ class Registration:
             "metadata": {"name": config.name, "labels": self._labels()},
             "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
         }
-        return Request("create", "nodes", body=msgpack.packb(node), tag="node")
+        body = msgpack.packb(node)
+        return Request("create", "nodes", body=body, tag="node", because=self.because)
 
     def _update(self, now: float, wall_s: float) -> Request | None:
         """Return the patch that makes the Node true, None if it is and nothing is due."""
@@ -154,6 +164,7 @@ class Registration:
             body=msgpack.packb(patch),
             options={"patchType": "merge"},
             tag="node",
+            because=self.because,
         )
 
     def _labels(self) -> dict[str, str]:

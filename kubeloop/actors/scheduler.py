@@ -29,6 +29,7 @@ from kubeloop.actors.scheduling.demand import Demands
 from kubeloop.actors.scheduling.framework import MESSAGE_MAX, Placement, Placer
 from kubeloop.actors.scheduling.nodeinfo import PodInfo, State
 from kubeloop.actors.scheduling.queue import Pending, Queue
+from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import Fact
 
@@ -54,8 +55,8 @@ class Scheduler(AsyncActor):
         super().__init__(scene, name)
         self._recorder = Recorder(NAME)
         self._demands = Demands()
-        self._era = self.world.rng.getrandbits(32)  # Outcomes for a predecessor are not ours.
-        self._sent = 0
+        # Ids are part of tags, too: outcomes for a predecessor are not ours.
+        self._signer = Signer(name, USER, self.world.rng.getrandbits(ERA_BITS))
         self._forget()
 
     def _forget(self) -> None:
@@ -64,8 +65,6 @@ class Scheduler(AsyncActor):
         self._queue = Queue()
         self._bindings: dict[str, Binding] = {}  # By pod key; their pods are in the queue too.
         self._listing = self._synced = False
-        self._revision = 0
-        self._looked = 0  # Up to this position of the state's log, what was parked has been woken.
 
     def on_start(self) -> None:
         self.send(API_SERVER, Subscribe(self.name, ["nodes", "pods"]).encode())
@@ -79,10 +78,8 @@ class Scheduler(AsyncActor):
                 case Facts() as facts if self._listing:
                     for fact in facts.facts():
                         self._fold(fact)
-                    self._revision = max(self._revision, facts.revision)
-                case Synced(revision) if self._listing:
+                case Synced() if self._listing:
                     self._synced = True
-                    self._revision = max(self._revision, revision)
                 case Outcome() as outcome:
                     self._settle(outcome)
         if self._synced:
@@ -93,6 +90,7 @@ class Scheduler(AsyncActor):
 
     def _fold(self, fact: Fact) -> None:
         obj = fact.object()
+        self._state.because = fact.revision
         if fact.resource == "nodes":
             if obj is None:
                 self._state.remove_node(fact.key.removeprefix("/registry/nodes/"))
@@ -103,9 +101,9 @@ class Scheduler(AsyncActor):
         if obj is None:
             self._gone(key)
         else:
-            self._fold_pod(key, obj)
+            self._fold_pod(key, obj, fact.revision)
 
-    def _fold_pod(self, key: str, pod: Mapping[str, Any]) -> None:
+    def _fold_pod(self, key: str, pod: Mapping[str, Any], revision: int) -> None:
         binding = self._bindings.get(key)
         ours = binding is not None and _uid(binding.pending.pod) == _uid(pod)
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
@@ -120,7 +118,7 @@ class Scheduler(AsyncActor):
             binding.pending.pod = pod  # What becomes of it, the outcome tells.
         elif wanted(pod):
             self._unplace(key)
-            self._queue.put(key, pod, self._demands.of(pod))
+            self._queue.put(key, pod, self._demands.of(pod), revision)
         else:
             self._gone(key)
 
@@ -144,14 +142,11 @@ class Scheduler(AsyncActor):
 
     def _wake(self) -> None:
         """Try again what found no node, if one that changed since the last call will do now."""
-        seen, self._looked = self._looked, self._state.position
-        if self._looked == seen:
-            return
-        changed = self._state.changed_since(seen)
-        nodes = self._state.nodes if changed is None else dict.fromkeys(changed)
-        for demand in tuple(self._queue.parked()):
-            if self._placer.may_fit(demand, nodes):
-                self._queue.wake(demand)
+        changes = self._state.take_changes()
+        for demand in tuple(self._queue.parked()) if changes else ():
+            because = self._placer.opened_by(demand, changes)
+            if because is not None:
+                self._queue.wake(demand, because)
 
     def _place_all(self) -> None:
         now = self.world.now()
@@ -162,7 +157,7 @@ class Scheduler(AsyncActor):
                 self._bind(pending, decision.node)
             else:
                 self._queue.park(pending, now)
-                self._explain(pending.pod, "Unschedulable", decision.message)
+                self._explain(pending, "Unschedulable", decision.message)
         due = self._queue.advance(now)
         if self._queue.active():
             self.wake_in(0.0)
@@ -173,9 +168,10 @@ class Scheduler(AsyncActor):
         """Assume the pod on `node` and ask the API server to put it there."""
         metadata = pending.pod["metadata"]
         uid, namespace, name = _uid(pending.pod), metadata["namespace"], metadata["name"]
+        self._state.because = pending.because
         self._state.place(self._info(pending.key, pending.pod), node)
-        self._sent += 1
-        tag = f"{self._era:x}.{self._sent} {pending.key}"
+        id_ = self._signer.next_id()
+        tag = f"{id_} {pending.key}"
         self._bindings[pending.key] = Binding(tag, pending, node)
         binding = {
             "apiVersion": "v1",
@@ -184,7 +180,9 @@ class Scheduler(AsyncActor):
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         body = msgpack.packb(binding)
-        self._request(Request("create", "pods", namespace, name, "binding", body, tag=tag))
+        request = Request("create", "pods", namespace, name, "binding", body)
+        signed = self._signer.sign(request, pending.because, id=id_, tag=tag)
+        self.send(API_SERVER, signed.encode())
 
     def _settle(self, outcome: Outcome) -> None:
         """Take the API server's answer to a binding; other answers tell nothing."""
@@ -196,8 +194,9 @@ class Scheduler(AsyncActor):
             self._tell_success(binding)
             self._bindings[key] = replace(binding, told=True)
             return
-        self._unplace(key)
         pending = binding.pending
+        self._state.because = pending.because
+        self._unplace(key)
         if not wanted(pending.pod):
             self._queue.remove(key)
             return
@@ -205,41 +204,38 @@ class Scheduler(AsyncActor):
         if outcome.code not in (404, 409):  # Then the facts will tell that it is gone, or bound.
             why = msgpack.unpackb(outcome.body).get("message", "")
             message = f'binding rejected: running Bind plugin "DefaultBinder": {why}'
-            self._explain(pending.pod, "SchedulerError", message)
+            self._explain(pending, "SchedulerError", message)
 
     # What users see.
 
     def _tell_success(self, binding: Binding) -> None:
         if not binding.told:
             message = f"Successfully assigned {binding.pending.key} to {binding.node}"
-            self._record(binding.pending.pod, "Normal", "Scheduled", message)
+            self._record(binding.pending, "Normal", "Scheduled", message)
 
-    def _explain(self, pod: Mapping[str, Any], reason: str, message: str) -> None:
+    def _explain(self, pending: Pending, reason: str, message: str) -> None:
         """Say why a pod has no node: as an event, and as its condition if that changes."""
-        self._record(pod, "Warning", "FailedScheduling", message[:MESSAGE_MAX])
+        pod = pending.pod
+        self._record(pending, "Warning", "FailedScheduling", message[:MESSAGE_MAX])
         condition = unscheduled(pod, reason, message, rfc3339(self.world.wall()))
         if condition is not None:
             metadata = pod["metadata"]
-            self._request(
-                Request(
-                    "patch",
-                    "pods",
-                    metadata["namespace"],
-                    metadata["name"],
-                    "status",
-                    msgpack.packb({"status": {"conditions": [condition]}}),
-                    {"patchType": "strategic"},
-                )
+            request = Request(
+                "patch",
+                "pods",
+                metadata["namespace"],
+                metadata["name"],
+                "status",
+                msgpack.packb({"status": {"conditions": [condition]}}),
+                {"patchType": "strategic"},
             )
+            self.send(API_SERVER, self._signer.sign(request, pending.because).encode())
 
-    def _record(self, pod: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        regarding = {"apiVersion": "v1", "kind": "Pod", "metadata": pod["metadata"]}
+    def _record(self, pending: Pending, type_: str, reason: str, message: str) -> None:
+        regarding = {"apiVersion": "v1", "kind": "Pod", "metadata": pending.pod["metadata"]}
         wall_s = self.world.wall()
-        self._request(self._recorder.record(regarding, type_, reason, message, wall_s=wall_s))
-
-    def _request(self, request: Request) -> None:
-        signed = replace(request, user=USER, sender=self.name, seen=self._revision)
-        self.send(API_SERVER, signed.encode())
+        request = self._recorder.record(regarding, type_, reason, message, wall_s=wall_s)
+        self.send(API_SERVER, self._signer.sign(request, pending.because).encode())
 
 
 def wanted(pod: Mapping[str, Any]) -> bool:

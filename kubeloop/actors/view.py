@@ -1,7 +1,7 @@
 """A view: what one actor knows of the cluster, folded from facts. Pure.
 
 Objects are decoded once, on arrival, and never changed afterwards: whoever wants to write makes a
-copy. `changed` holds what changed since the owner last took it.
+copy. `changed` holds what changed since the owner last took it, and the revisions of the facts.
 """
 
 from collections import defaultdict
@@ -12,6 +12,8 @@ from kubeloop.store.facts import Fact, key_of
 
 Object = Mapping[str, Any]
 Index = Callable[[Object], Iterable[str]]
+Changed = tuple[str, Object | None, Object | None, int]
+"""Key, what it was, what it is, and the revision of the fact that told it."""
 
 _NONE: Final[dict[str, Object]] = {}
 
@@ -25,7 +27,7 @@ class View:
     def __init__(self, indexes: Mapping[tuple[str, str], Index] | None = None) -> None:
         self.revision = 0
         self.synced = False
-        self.changed: list[tuple[str, Object | None, Object | None]] = []
+        self.changed: list[Changed] = []
         self._objects: dict[str, dict[str, Object]] = defaultdict(dict)
         self._indexes: dict[str, dict[str, Index]] = defaultdict(dict)
         for (resource, index), values in (indexes or {}).items():
@@ -45,7 +47,7 @@ class View:
         self.revision = max(self.revision, revision)
 
     def fold(self, fact: Fact) -> None:
-        """Bring the view up to one fact; append (key, before, after) to `changed`."""
+        """Bring the view up to one fact; append it to `changed`."""
         resource, key = fact.resource, fact.key
         objects = self._objects[resource]
         before, after = objects.get(key), fact.object()
@@ -62,13 +64,13 @@ class View:
             for value in values(after) if after is not None else ():
                 found.setdefault(value, {})[key] = after  # type: ignore[assignment]
         self.revision = max(self.revision, fact.revision)
-        self.changed.append((key, before, after))
+        self.changed.append((key, before, after, fact.revision))
 
     def advance(self, revision: int) -> None:
         """Hear that all facts up to `revision` have been folded."""
         self.revision = max(self.revision, revision)
 
-    def take_changed(self) -> list[tuple[str, Object | None, Object | None]]:
+    def take_changed(self) -> list[Changed]:
         """Return and forget the changes since the last call, oldest first."""
         changed, self.changed = self.changed, []
         return changed

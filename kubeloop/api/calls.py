@@ -44,9 +44,13 @@ class Request(Message):
                  and patchType (merge, json, strategic, apply) for a patch; of a list `watch` if
                  it is what a watch begins with.
     user:        the authenticated user.
-    sender, tag: where the Outcome goes, and what it is called there; "" when this is an ask.
-    seen:        the newest revision the sender had seen: the cause of what follows.
+    sender, tag: where the Outcome goes, and what it is called there; "" when this is an ask. An
+                 actor that gives no tag is not told.
+    because:     the revision of the fact that made the sender ask: the cause of what follows; 0 if
+                 it was a user's wish, or the sender's clock.
     agent:       how the client calls itself, over REST its User-Agent; "" for an actor.
+    id:          names this request in the cause of what it writes: over REST its Audit-ID. No other
+                 of a run has it.
     """
 
     TYPE: ClassVar[int] = 1
@@ -60,8 +64,9 @@ class Request(Message):
     user: str = "system:admin"
     sender: str = ""
     tag: str = ""
-    seen: int = 0
+    because: int = 0
     agent: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

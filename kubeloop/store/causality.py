@@ -1,8 +1,9 @@
 """Causality: from any fact back to the request it stems from, and forward to all it led to. Pure.
 
-Every fact names its parent: the newest fact its writer knew of when it wrote. So what `why` returns
-is a chain in time in which everything that made an actor write has happened before, whoever told
-it; it ends with what nobody's knowledge led to: a user's request, or an actor's clock.
+Every fact names its parent: the very fact that made its writer write, as the writer says; see
+docs/store.md for what that is where several facts, a refusal or a clock had to do with it. So what
+`why` returns is a chain of steps each of which led to the next; it begins with what no fact made: a
+user's request, or an actor's clock. Whatever else happened in the meantime is not in it.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def why(history: History, revision: int) -> Chain:
         chain.append(facts)
         parent = min(facts[0].cause.revision, facts[0].revision - 1)  # Nothing causes itself.
         while parent > history.floor and not history.facts_at(parent):
-            parent -= 1  # An actor may know of a revision without facts.
+            parent -= 1  # Without facts it made nobody do anything: what did came before.
         if parent <= 0:
             return Chain(tuple(chain), complete=True)
         if parent <= history.floor:
@@ -71,7 +72,10 @@ def told(fact: Fact) -> str:
     """Return a fact as a line for people."""
     what = "deleted" if fact.value is None else "changed" if fact.prev_revision else "created"
     cause = fact.cause
-    who = f"{cause.actor or 'a request'} as {cause.user}" if cause.user else "nobody known"
-    because = f", knowing {cause.revision}" if cause.revision else ""
+    request = f"request {cause.message}" if cause.message else "a request"
+    who = f"{cause.actor or request} as {cause.user}" if cause.user else "nobody known"
+    because = f", because of {cause.revision}" if cause.revision else ""
+    if cause.actor and not because:
+        because = ", by its clock"
     name = fact.key.removeprefix("/registry/")
     return f"{fact.revision} at {fact.at:.3f}: {name} {what} by {who}{because}"

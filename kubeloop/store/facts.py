@@ -11,11 +11,12 @@ import msgpack
 
 
 class Cause(NamedTuple):
-    """Why a fact is: who wrote it, and what he knew.
+    """Why a fact is: who wrote it, and what made him.
 
     actor:    the name of the actor that asked for the write; "" for a user's request.
-    message:  the id of the message that asked for it, "" if it had none.
-    revision: of the newest fact the writer knew of; 0 if it wrote because of none, or did not say.
+    message:  the id of the request that asked for it, over REST its Audit-ID; "" if it had none.
+    revision: of the very fact that made the actor write; 0 if none did: it was a user's wish, or
+              the actor's clock. Of several facts in one revision, any or all.
     user:     the authenticated user, "system:admin" or "system:kube-scheduler".
     """
 

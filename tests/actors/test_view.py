@@ -56,7 +56,7 @@ def test_indexes_equal_a_search(changes: Any, again: int) -> None:
             model.pop(told.key, None)
         else:
             model[told.key] = after
-        assert view.changed[-1] == (told.key, before, after)
+        assert view.changed[-1] == (told.key, before, after, told.revision)
         assert view.revision == number + 1
     for (resource, name), index in INDEXES.items():
         for value in ("red", "green", "blue", "0", "1", "2", "3"):
@@ -81,7 +81,7 @@ def test_a_list_is_whole_when_it_is_finished() -> None:
     view.finish(9)
     assert view.synced
     assert view.revision == 9
-    assert [key for key, _, _ in view.take_changed()] == [key_of("things", "default", "a")]
+    assert [key for key, _, _, _ in view.take_changed()] == [key_of("things", "default", "a")]
     assert view.take_changed() == []
     view.advance(12)
     view.advance(11)

@@ -41,10 +41,11 @@ class Machine(RuleBasedStateMachine):
         self.queue.wake(self.now, self.seen)
         assert self.queue.ready() == len(due)
         for count in writes:
-            key = self.queue.pop()
-            if key is None:
+            popped = self.queue.pop()
+            if popped is None:
                 assert not due, "something that is due was forgotten"
                 return
+            key, _ = popped
             assert key in due, "taken too early, or twice"
             due.discard(key)
             self.dirty.discard(key)
@@ -129,7 +130,7 @@ TestWorkQueue = Machine.TestCase
 
 def take(queue: WorkQueue, now_s: float, revision: int = 0) -> list[str]:
     queue.wake(now_s, revision)
-    return list(iter(queue.pop, None))
+    return [key for key, _ in iter(queue.pop, None)]
 
 
 def fail(queue: WorkQueue, key: str, times: int) -> Iterable[float]:

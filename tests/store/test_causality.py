@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kubeloop.api.errors import Expired
 from kubeloop.store.causality import effects, story, why
-from kubeloop.store.facts import Cause, key_of
+from kubeloop.store.facts import NO_CAUSE, Cause, key_of
 from kubeloop.store.history import History, Retention, Write
 
 KEYS = [key_of("pods", "a", name) for name in "xyz"]
@@ -54,12 +54,20 @@ def test_what_has_been_forgotten_is_told() -> None:
 
 def test_the_life_of_an_object() -> None:
     history = History()
-    for value, parent in ((b"1", 0), (b"2", 1), (None, 2)):
-        cause = Cause("scheduler" if parent else "", "", parent, "system:admin")
+    causes = [
+        Cause("", "f00d-1", 0, "system:admin"),
+        Cause("scheduler", "beef-1", 1, "system:kube-scheduler"),
+        Cause("kubelet/n1", "cafe-7", 0, "system:node:n1"),
+        Cause("", "", 0, "system:admin"),
+        NO_CAUSE,
+    ]
+    for value, cause in zip((b"1", b"2", b"3", None, b"5"), causes, strict=True):
         history.commit([Write(KEYS[0], value)], cause, at=1.5)
         history.settled = history.revision
     assert story(history, KEYS[0]) == [
-        "1 at 1.500: pods/a/x created by a request as system:admin",
-        "2 at 1.500: pods/a/x changed by scheduler as system:admin, knowing 1",
-        "3 at 1.500: pods/a/x deleted by scheduler as system:admin, knowing 2",
+        "1 at 1.500: pods/a/x created by request f00d-1 as system:admin",
+        "2 at 1.500: pods/a/x changed by scheduler as system:kube-scheduler, because of 1",
+        "3 at 1.500: pods/a/x changed by kubelet/n1 as system:node:n1, by its clock",
+        "4 at 1.500: pods/a/x deleted by a request as system:admin",
+        "5 at 1.500: pods/a/x created by nobody known",
     ]

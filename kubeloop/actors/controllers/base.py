@@ -40,11 +40,15 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one look at a key led to: writes, events, and when to look again [s from now]."""
+    """What one look at a key led to: writes, events, and when to look again [s from now].
+
+    since: the revision of the fact that set that clock going; 0: of the one that made us look now.
+    """
 
     actions: Sequence[Action] = ()
     events: Sequence[Event] = ()
     again_s: float | None = None
+    since: int = 0
 
 
 NOTHING: Final = Result()
@@ -134,6 +138,11 @@ def is_ready(pod: Object) -> bool:
     """Tell whether a pod's Ready condition is True."""
     ready = condition(pod, "Ready")
     return ready is not None and ready["status"] == "True"
+
+
+def revision_of(obj: Object) -> int:
+    """Return the revision of an object's last change."""
+    return int(obj["metadata"]["resourceVersion"])
 
 
 def unix_s(text: Any) -> float:

@@ -14,6 +14,7 @@ from kubeloop.actors.controllers.base import (
     Writer,
     condition,
     is_ready,
+    revision_of,
     split,
     unix_s,
 )
@@ -79,7 +80,8 @@ class NodeLifecycleController:
         node = view.get(_NODES, "", name)
         if node is None or node["metadata"].get("deletionTimestamp"):
             return NOTHING
-        late_in_s = self._heard_s(node, view) + self._grace_s - now_s
+        heard_s, heard = self._heard(node, view)
+        late_in_s = heard_s + self._grace_s - now_s
         if late_in_s <= 0 and _is_known(node):
             return Result([self._give_up(node, now_s)])
         wait_s = late_in_s if late_in_s > 0 else None
@@ -88,12 +90,15 @@ class NodeLifecycleController:
             spec = {k: v for k, v in node["spec"].items() if k != "taints"}
             if taints:
                 spec["taints"] = taints
-            return Result([Action(self._write.update({**node, "spec": spec}))], again_s=wait_s)
+            action = Action(self._write.update({**node, "spec": spec}))
+            return Result([action], again_s=wait_s, since=heard)
         pods = list(view.by(_PODS, "node", name))
         actions = self._mark_not_ready(node, pods, now_s)
         evictions, next_s = self._evict(taints, pods, now_s)
-        times = [t for t in (wait_s, next_s) if t is not None]
-        return Result([*actions, *evictions], again_s=min(times) if times else None)
+        actions += evictions
+        if next_s is not None and (wait_s is None or next_s < wait_s):
+            return Result(actions, again_s=next_s)  # Since the taint made us look.
+        return Result(actions, again_s=wait_s, since=heard)
 
     def _give_up(self, node: Object, now_s: float) -> Action:
         """Return the write that tells that a node has fallen silent."""
@@ -103,16 +108,21 @@ class NodeLifecycleController:
         request = self._write.update({**node, "status": status}, subresource="status")
         return Action(request, success=event)
 
-    def _heard_s(self, node: Object, view: View) -> float:
-        """Return when the node last gave a sign of life: by its lease, or its status."""
-        times = [self._begun_s, unix_s(node["metadata"]["creationTimestamp"])]
+    def _heard(self, node: Object, view: View) -> tuple[float, int]:
+        """Return when the node last gave a sign of life, by its lease or its status.
+
+        And the revision of that sign; 0 if there was none since we watch.
+        """
+        revision = revision_of(node)
+        signs = [(self._begun_s, 0), (unix_s(node["metadata"]["creationTimestamp"]), revision)]
         lease = view.get(_LEASES, _LEASE_NAMESPACE, node["metadata"]["name"])
         if lease is not None:
-            times.append(unix_s((lease.get("spec") or {}).get("renewTime")))
+            renewed_s = unix_s((lease.get("spec") or {}).get("renewTime"))
+            signs.append((renewed_s, revision_of(lease)))
         ready = condition(node, "Ready")
         if ready is not None:
-            times.append(unix_s(ready.get("lastHeartbeatTime")))
-        return max(times)
+            signs.append((unix_s(ready.get("lastHeartbeatTime")), revision))
+        return max(signs)
 
     def _mark_not_ready(self, node: Object, pods: Sequence[Object], now_s: float) -> list[Action]:
         """Return the writes that tell of each pod that it is not ready, once its node is silent."""

@@ -22,6 +22,7 @@ from kubeloop.actors.controllers.base import (
     own_namespace,
     own_uid,
     reference_to,
+    revision_of,
     split,
     unix_s,
 )
@@ -96,11 +97,13 @@ class ReplicationController:
             if not claims:
                 active = [pod for pod in claimed if is_active(pod)]
                 actions += self._replicate(set_, active, view, trouble)
-        status, again_s = self._status(set_, owned, now_s, trouble)
+        status, next_ = self._status(set_, owned, now_s, trouble)
         if status != (set_.get("status") or {}):
             changed = {**set_, "status": status}
             actions.append(Action(self._write.update(changed, subresource="status")))
-        return Result(actions, again_s=again_s)
+        if next_ is None:
+            return Result(actions)
+        return Result(actions, again_s=next_[0], since=next_[1])
 
     def _claim(
         self, set_: Object, selector: LabelSelector, mine: Sequence[Object], view: View
@@ -175,13 +178,17 @@ class ReplicationController:
 
     def _status(
         self, set_: Object, owned: Sequence[Object], now_s: float, trouble: str
-    ) -> tuple[dict[str, Any], float | None]:
-        """Return the status as it is, and when a ready pod will become an available one."""
+    ) -> tuple[dict[str, Any], tuple[float, int] | None]:
+        """Return the status as it is, and when a ready pod will become an available one.
+
+        Of that pod, if there is one: in how many seconds, and the revision of its last change.
+        """
         active = [pod for pod in owned if is_active(pod)]
         spec, metadata = set_["spec"], set_["metadata"]
         wanted = (spec.get("template") or {}).get("metadata", {}).get("labels") or {}
         ready = [pod for pod in active if is_ready(pod)]
-        waits = [_available_in_s(pod, spec.get("minReadySeconds") or 0, now_s) for pod in ready]
+        min_ready_s = spec.get("minReadySeconds") or 0
+        waits = [_available_in_s(pod, min_ready_s, now_s) for pod in ready]
         counts = {
             "fullyLabeledReplicas": sum(
                 wanted.items() <= (p["metadata"].get("labels") or {}).items() for p in active
@@ -200,8 +207,12 @@ class ReplicationController:
         conditions = _conditions(set_, len(active), now_s, trouble)
         if conditions:
             status["conditions"] = conditions
-        later = [wait for wait in waits if 0 < wait < _UNAVAILABLE]
-        return status, min(later) if later else None
+        later = [
+            (wait, revision_of(pod))
+            for pod, wait in zip(ready, waits, strict=True)
+            if 0 < wait < _UNAVAILABLE
+        ]
+        return status, min(later, default=None)
 
     def _anchor(self, set_: Object) -> list[str]:
         """Index: one label that every pod of a set has, within its namespace; none: a bare "/"."""

@@ -30,11 +30,19 @@ REMOVE_AGAIN_S: Final = 5.0
 DEAD_RUNS_MAX: Final = 1  # Dead runs kept of each container, for `logs --previous`.
 
 
-def observe(pod: Pod, obj: Mapping[str, Any] | None) -> None:
-    """Take the newest Pod object; None: the API has it no more."""
+def observe(
+    pod: Pod, obj: Mapping[str, Any] | None, revision: int = 0, *, ours: bool = False
+) -> None:
+    """Take the newest Pod object; None: the API has it no more.
+
+    revision: of the fact that tells it, 0 if that was not heard;  ours: the kubelet wrote it.
+    """
     if obj is None:
         pod.gone = pod.ending = True
+        pod.because = revision or pod.because
         return
+    if not ours and _concerns(pod.spec, obj):
+        pod.because = revision
     pod.spec = obj
     metadata = obj["metadata"]
     if metadata.get("deletionTimestamp"):
@@ -44,6 +52,19 @@ def observe(pod: Pod, obj: Mapping[str, Any] | None) -> None:
     else:
         seconds = obj["spec"].get("terminationGracePeriodSeconds")
         pod.grace_s = 30.0 if seconds is None else float(seconds)
+
+
+def _concerns(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Tell whether there may be something to do about a change, by whoever made it.
+
+    That is about its spec, its deletion, or its status, which is the kubelet's to keep true.
+    """
+    was, is_ = before["metadata"], after["metadata"]
+    return (
+        was.get("generation") != is_.get("generation")
+        or was.get("deletionTimestamp") != is_.get("deletionTimestamp")
+        or before.get("status") != after.get("status")
+    )
 
 
 def advance(pod: Pod, now: float, wall_s: float) -> list[Action]:

@@ -9,10 +9,20 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.actors.pods.state import specs_of
 from kubeloop.store.facts import Fact, key_of, prefix_of
 
 RESOURCES: Final = ("services", "configmaps", "secrets")
 MASTER: Final = ("default", "kubernetes")  # The Service every pod is told of.
+_NAMING: Final = {
+    "configMap": ("configmaps", "name"),
+    "configMapRef": ("configmaps", "name"),
+    "configMapKeyRef": ("configmaps", "name"),
+    "secret": ("secrets", "secretName"),
+    "secretRef": ("secrets", "name"),
+    "secretKeyRef": ("secrets", "name"),
+}
+"""Field of a volume, a projection, an envFrom or a valueFrom → resource, where its name stands."""
 
 
 class References:
@@ -60,6 +70,23 @@ class References:
                     found |= _service_variables(msgpack.unpackb(self._packed[key]))
             self._variables[namespace if links else ""] = found
         return found
+
+
+def named_by(pod: Mapping[str, Any]) -> frozenset[str]:
+    """Return the store keys of the ConfigMaps and Secrets that a pod's containers are made from."""
+    sources: list[Mapping[str, Any]] = []
+    for container in specs_of(pod):
+        sources += container.get("envFrom") or ()
+        sources += [v.get("valueFrom") or {} for v in container.get("env") or ()]
+    for volume in pod["spec"].get("volumes") or ():
+        sources += [volume, *((volume.get("projected") or {}).get("sources") or ())]
+    namespace, found = pod["metadata"]["namespace"], set()
+    for source in sources:
+        for field, (resource, naming) in _NAMING.items():
+            if wanted := source.get(field):
+                name = wanted.get(naming) or wanted.get("name") or ""
+                found.add(key_of(resource, namespace, name))
+    return frozenset(found)
 
 
 def _service_variables(service: Mapping[str, Any]) -> dict[str, str]:

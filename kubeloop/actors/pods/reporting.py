@@ -103,9 +103,18 @@ def _patch(pod: Pod, status: dict[str, Any]) -> Request:
         body=msgpack.packb({"metadata": told, "status": status}),
         options={"patchType": "merge"},
         tag=f"pod/{pod.uid}",
+        because=pod.because,
     )
 
 
 def _delete(pod: Pod) -> Request:
     options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid}}
-    return Request("delete", "pods", pod.namespace, pod.name, options=options, tag=f"pod/{pod.uid}")
+    return Request(
+        "delete",
+        "pods",
+        pod.namespace,
+        pod.name,
+        options=options,
+        tag=f"pod/{pod.uid}",
+        because=pod.because,
+    )

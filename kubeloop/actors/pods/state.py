@@ -108,6 +108,7 @@ class Pod:
     """One pod on this node.
 
     spec:       the newest Pod object; the last one known if the API has it no more.
+    because:    the revision of the fact that was acted on last: what is done now stems from it.
     gone:       the API has it no more (or never had): everything must go.
     ending:     its containers must end and none may start again.
     deleting:   its deletion was asked for.
@@ -122,6 +123,7 @@ class Pod:
     name: str
     spec: Object
     containers: dict[str, Container]
+    because: int = 0
     sandbox: Sandbox = "none"
     ip: str = ""
     sandbox_retry_at: float = 0.0
@@ -182,6 +184,7 @@ def new_pod(pod: Object, *, wall_s: float, now: float) -> Pod:
         containers[spec["name"]] = Container(spec["name"], "main")
     metadata = pod["metadata"]
     state = Pod(metadata["uid"], metadata["namespace"], metadata["name"], pod, containers)
+    state.because = int(metadata.get("resourceVersion") or 0)
     state.started_s = float(int(wall_s))
     limit_s = pod["spec"].get("activeDeadlineSeconds")
     if limit_s is not None:

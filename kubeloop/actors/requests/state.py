@@ -5,6 +5,7 @@ Time and chance are arguments (`wall`, `bits`), so the same requests give the sa
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Final
 
 import msgpack
@@ -16,13 +17,14 @@ from kubeloop.api.calls import Request
 from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
+from kubeloop.api.uids import new_uid
 from kubeloop.store.facts import Cause, key_of, prefix_of
 from kubeloop.store.history import CompareFailed, Write
 from kubeloop.store.store import Store, StoreFailed, StoreFull
 
 _NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's rand.String: no words.
 _SUFFIX_LENGTH: Final = 5
-_EXPIRY: Final = Cause(API_SERVER, "", 0, "system:apiserver")
+_API_SERVER_USER: Final = "system:apiserver"
 _GENERATED_BASE_MAX: Final = 63 - _SUFFIX_LENGTH
 
 Object = dict[str, Any]
@@ -111,10 +113,16 @@ class State:
         self._commit(writes, {}, resource, metadata["name"], request)
 
     def expire(self) -> None:
-        """Delete what has a lease that has run out. Raises: StoreFailed."""
+        """Delete what has a lease that has run out: the fact that gave it is why.
+
+        Raises: StoreFailed.
+        """
         now = self.wall()
         for key in self.store.due(now):
-            self.store.commit([Write(key, None)], _EXPIRY, at=now)
+            leased = self.store.get(key)
+            because = 0 if leased is None else leased.revision
+            cause = Cause(API_SERVER, "", because, _API_SERVER_USER)
+            self.store.commit([Write(key, None)], cause, at=now)
 
     def now(self) -> str:
         """Return the time as metav1.Time."""
@@ -122,9 +130,7 @@ class State:
 
     def new_uid(self) -> str:
         """Return a fresh version-4 UUID."""
-        bits = self.bits(128) & ~(0xF000 << 64) | 0x4000 << 64
-        text = f"{bits & ~(0xC000 << 48) | 0x8000 << 48:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return new_uid(self.bits)
 
     def generate_name(self, base: str) -> str:
         """Return `base`, cut if need be, and five random characters."""
@@ -148,7 +154,9 @@ class State:
         name: str,
         request: Request,
     ) -> None:
-        cause = Cause(request.sender, request.tag, request.seen, request.user)
+        # Every fact keeps its cause, and few names are in all of them: one copy of each will do.
+        sender, user = intern(request.sender), intern(request.user)
+        cause = Cause(sender, request.id, request.because, user)
         try:
             self.store.commit(writes, cause, at=self.wall(), checks=checks)
         except (StoreFailed, StoreFull) as error:

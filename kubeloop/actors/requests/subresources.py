@@ -122,7 +122,8 @@ def evict(state: State, request: Request) -> Outcome:
             options=options,
             user=request.user,
             sender=request.sender,
-            seen=request.seen,
+            because=request.because,
+            id=request.id,
         ),
     )
     return _created(state, request)

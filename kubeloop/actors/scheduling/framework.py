@@ -207,15 +207,21 @@ class Placer:
             return best
         return Unschedulable(message_of(len(self.state.nodes), best.items()))
 
-    def may_fit(self, demand: Demand, nodes: Iterable[str]) -> bool:
-        """Tell whether one of `nodes` will do now: those that changed since none would.
+    def opened_by(self, demand: Demand, changes: dict[str, int]) -> int | None:
+        """Return the newest change after which a node will do; None if none will.
 
+        changes: since none would: node → revision of its last change, the newest last.
         If pods elsewhere matter, a change may make any node do.
         """
         if demand.terms or demand.spreads or topology.concerning(demand, self.state):
-            return isinstance(self._ranking(demand).best(), Placement)
+            best = self._ranking(demand).best()
+            newest = next(reversed(changes.values()), 0)
+            return changes.get(best.node, newest) if isinstance(best, Placement) else None
         known = self.state.nodes
-        return any(first_failure(demand, known[n]) is None for n in nodes if n in known)
+        for name in reversed(changes):
+            if name in known and first_failure(demand, known[name]) is None:
+                return changes[name]
+        return None
 
     def _ranking(self, demand: Demand) -> Ranking:
         ranking = self._rankings.get(demand.signature)

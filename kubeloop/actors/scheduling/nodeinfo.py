@@ -118,6 +118,8 @@ class State:
         self.image_version = 0  # Grows when nodes' images or the number of nodes change.
         self.log: list[str] = []  # Names of changed nodes, oldest first.
         self.log_base = 0  # How many older entries were dropped.
+        self.because = 0  # The revision of the fact that what follows is about; its owner's to set.
+        self._changes: dict[str, int] = {}  # Node → what changed it last; the newest comes last.
 
     @property
     def position(self) -> int:
@@ -129,6 +131,11 @@ class State:
         if position < self.log_base or self.position - position > len(self.nodes):
             return None
         return self.log[position - self.log_base :]
+
+    def take_changes(self) -> dict[str, int]:
+        """Return what changed since the last call: node → the revision that did, newest last."""
+        changes, self._changes = self._changes, {}
+        return changes
 
     def set_node(self, node: Mapping[str, Any]) -> bool:
         """Take over a node object; tell whether anything that matters changed."""
@@ -260,6 +267,8 @@ class State:
             del self._infos[info.name]
 
     def _note(self, name: str) -> None:
+        self._changes.pop(name, None)
+        self._changes[name] = self.because
         self.log.append(name)
         if len(self.log) > 4 * len(self.nodes) + 1024:  # Amortised: O(1) per change.
             dropped = len(self.log) // 2

@@ -24,6 +24,7 @@ class Pending:
 
     pod:   the object as last seen, for events and conditions.
     age:   its place among pods of equal priority.
+    because: the revision of the fact that had it tried last.
     turn:  another number whenever it moves: what was noted about an earlier state is void.
     """
 
@@ -32,6 +33,7 @@ class Pending:
     demand: Demand
     priority: int
     age: int
+    because: int = 0
     failures: int = 0
     turn: int = 0
 
@@ -59,8 +61,11 @@ class Queue:
         """Return the pod that waits under `key`, None if none does."""
         return self._pods.get(key)
 
-    def put(self, key: str, pod: Mapping[str, Any], demand: Demand) -> None:
-        """Add a pod, or take over what changed of it; it is tried if that may matter."""
+    def put(self, key: str, pod: Mapping[str, Any], demand: Demand, because: int = 0) -> None:
+        """Add a pod, or take over what changed of it; it is tried if that may matter.
+
+        because: the revision of the fact that tells it.
+        """
         priority = int(pod["spec"].get("priority") or 0)
         known = self._pods.get(key)
         uid = pod["metadata"].get("uid")
@@ -75,6 +80,7 @@ class Queue:
             self.remove(key)
             self._ages += 1
             known = self._pods[key] = Pending(key, pod, demand, priority, self._ages)
+        known.because = because
         self._activate(known)
 
     def remove(self, key: str) -> None:
@@ -118,9 +124,10 @@ class Queue:
         for pods in self._parked.values():
             yield next(iter(pods.values())).demand
 
-    def wake(self, demand: Demand) -> None:
-        """A node may do now: try the parked pods with this demand."""
+    def wake(self, demand: Demand, because: int = 0) -> None:
+        """A node may do now, because of a fact: try the parked pods with this demand."""
         for pending in self._parked.pop(demand.signature, {}).values():
+            pending.because = because
             self._activate(pending)
 
     def advance(self, now: float) -> float | None:

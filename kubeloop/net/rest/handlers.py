@@ -56,6 +56,7 @@ class Call:
     body: bytes
     user: str
     agent: str = ""
+    id: str = ""
 
     def first(self, name: str) -> str:
         """Return the first value of a query parameter, "" if there is none."""
@@ -196,7 +197,7 @@ class Handlers:
             options["fieldSelector"] = f"metadata.name={target.name}"
         where = ("list", target.resource.id, target.namespace)
         outcome = await self.backend.ask(
-            Request(*where, options=options, user=call.user, agent=call.agent)
+            Request(*where, options=options, user=call.user, agent=call.agent, id=call.id)
         )
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
@@ -225,17 +226,17 @@ class Handlers:
     async def _log(self, call: Call) -> Stream:
         target = call.target
         asked = logs.parse_log_options(call.parameters, target.name, self.wall())
+        where = (target.namespace, target.name)
         outcome = await self.backend.ask(
-            Request("get", "pods", target.namespace, target.name, user=call.user, agent=call.agent)
+            Request("get", "pods", *where, user=call.user, agent=call.agent, id=call.id)
         )
         pod = msgpack.unpackb(outcome.body)
         if outcome.code >= 400:
             raise error_of(pod)
         container = logs.container_of(pod, asked.container)
-        where = (target.namespace, target.name, container)
         previous = asked.previous
         tail = await streams.collect(
-            self.backend.logs(*where, previous=previous, follow=False), asked
+            self.backend.logs(*where, container, previous=previous, follow=False), asked
         )
         limit = logs.Limit(asked.limit_bytes)
 
@@ -244,7 +245,7 @@ class Handlers:
             if not asked.follow or limit.reached:
                 await response.write_eof()
                 return
-            lines = self.backend.logs(*where, previous=previous, follow=True)
+            lines = self.backend.logs(*where, container, previous=previous, follow=True)
             await streams.follow(response, transport, lines, asked, skip=tail.count, limit=limit)
 
         return Stream(_TEXT, run)
@@ -316,6 +317,7 @@ def _request(call: Call, verb: str, asked: options.Options) -> Request:
         asked,
         call.user,
         agent=call.agent,
+        id=call.id,
     )
 
 

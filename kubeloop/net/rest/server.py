@@ -20,6 +20,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from kubeloop.api.errors import ApiError, InternalError, MethodNotAllowed, TooLarge
+from kubeloop.api.uids import new_uid
 from kubeloop.net.gate import Overloaded, Severed
 from kubeloop.net.rest import paths
 from kubeloop.net.rest.auth import OPEN, Authenticator
@@ -34,6 +35,8 @@ from kubeloop.net.rest.rendering import warning
 _log = logging.getLogger(__name__)
 _CACHE_CONTROL: Final = "no-cache, private"
 _HEADER_MAX: Final = 64 << 10
+AUDIT_ID: Final = "Audit-Id"  # A client may choose it; if not, each request gets a UUID.
+AUDIT_ID_MAX: Final = 64  # What is kept of one, as kube-apiserver keeps it; all of it is echoed.
 _STOP_S: Final = 0.2  # How long a request in flight has to end when the server stops.
 
 
@@ -43,6 +46,7 @@ class RestServer:
     token: of the administrator.
     tls:   None serves plain HTTP, which is for tests and for behind a proxy.
     wall:  seconds since 1970, for ages in tables.
+    bits:  n → n random bits, for the ids of requests.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class RestServer:
         tls: ssl.SSLContext | None = None,
         version: Version | None = None,
         wall: Callable[[], float],
+        bits: Callable[[int], int],
     ) -> None:
         self.backend, self.name, self.tls = backend, name, tls
         self.host, self.port = host, port
@@ -64,7 +69,7 @@ class RestServer:
         self._handlers = Handlers(backend, wall=wall)
         self._documents = Documents(self.version, "")
         self._runner: web.ServerRunner | None = None
-        self._requests = 0
+        self._bits = bits
 
     @property
     def url(self) -> str:
@@ -108,13 +113,15 @@ class RestServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong becomes a Status."""
-        self._requests += 1
+        id_ = request.headers.get(AUDIT_ID, "")
+        if not (id_ and id_.isascii() and id_.isprintable()):
+            id_ = new_uid(self._bits)
         headers: CIMultiDict[str] = CIMultiDict()
-        headers["Audit-Id"] = f"00000000-0000-4000-8000-{self._requests:012x}"
+        headers[AUDIT_ID] = id_
         headers["Cache-Control"] = _CACHE_CONTROL
         headers["Server"] = self.name
         try:
-            return await self._answer(request, headers)
+            return await self._answer(request, headers, id_[:AUDIT_ID_MAX])
         except Overloaded as error:
             return _overloaded(error, headers)
         except Severed:
@@ -130,7 +137,7 @@ class RestServer:
             return _refusal(InternalError(f"{type(error).__name__}: {error}"), headers)
 
     async def _answer(
-        self, request: web.BaseRequest, headers: CIMultiDict[str]
+        self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str
     ) -> web.StreamResponse:
         raw_path, _, query = request.raw_path.partition("?")
         segments = paths.split(raw_path)
@@ -153,6 +160,7 @@ class RestServer:
             body=await _read_body(request),
             user=user,
             agent=request.headers.get("User-Agent", ""),
+            id=id_,
         )
         reply = await self._handlers.handle(call)
         if isinstance(reply, Stream):

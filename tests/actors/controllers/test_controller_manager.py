@@ -210,15 +210,19 @@ def test_writes_on_their_way_are_bounded() -> None:
     assert len(mini.pods()) == 1500
 
 
-def test_writes_tell_who_and_what_they_had_seen() -> None:
+def test_writes_tell_who_and_what_made_them() -> None:
     mini = Mini()
     mini.start()
     mini.create(replica_set("web", {"app": "web"}, 1))
+    made = mini.store.revision
+    mini.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}})
     mini.pump_until_writes()
     [create] = [w for w in writes(mini) if w.resource == "pods"]
     assert create.sender == MANAGER
     assert create.user == "system:serviceaccount:kube-system:replicaset-controller"
-    assert create.seen == mini.store.revision
+    assert create.because == made < mini.store.revision
+    ids = [request.id for request in writes(mini)]
+    assert len(set(ids)) == len(ids)
 
 
 def told(mini: Mini, reason: str) -> list[Obj]:

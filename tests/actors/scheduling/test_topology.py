@@ -204,12 +204,12 @@ class Society(RuleBasedStateMachine):
         if isinstance(decision, Unschedulable):
             assert not welcome
             assert fresh == decision
-            assert not self.placer.may_fit(demand, self.labels)
+            assert self.placer.opened_by(demand, dict.fromkeys(self.labels, 7)) is None
             return
         assert decision.node in welcome
         assert isinstance(fresh, Placement)
         assert fresh.score == decision.score
-        assert self.placer.may_fit(demand, self.labels)
+        assert self.placer.opened_by(demand, dict.fromkeys(self.labels, 7)) == 7
         self.place(obj, key, decision.node)
 
     @rule(data=st.data(), number=st.integers(10, 12), name=st.sampled_from([*NODES, "ghost"]))

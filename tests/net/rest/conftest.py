@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from random import getrandbits
 
 import aiohttp
 import pytest
@@ -17,7 +18,7 @@ def backend() -> FakeCluster:
 
 @pytest.fixture
 async def server(backend: FakeCluster) -> AsyncIterator[RestServer]:
-    server = RestServer(backend, token=TOKEN, wall=time.time)
+    server = RestServer(backend, token=TOKEN, wall=time.time, bits=getrandbits)
     await server.start()
     yield server
     await server.stop()

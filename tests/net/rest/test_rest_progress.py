@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from random import getrandbits
 from typing import Any
 
 import aiohttp
@@ -43,7 +44,9 @@ def served(simulate: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(test: Callable[[aiohttp.ClientSession], Any]) -> None:
         async def main() -> None:
-            server = RestServer(FakeCluster(), token=TOKEN, wall=asyncio.get_running_loop().time)
+            server = RestServer(
+                FakeCluster(), token=TOKEN, wall=asyncio.get_running_loop().time, bits=getrandbits
+            )
             await server.start()
             headers = {"Authorization": f"Bearer {TOKEN}"}
             forever = aiohttp.ClientTimeout(total=None)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import getrandbits
 from typing import Any
 
 import aiohttp
@@ -384,7 +385,7 @@ def test_bookmarks_come_every_minute(simulate: Callable[..., Any]) -> None:
 
     async def watch() -> list[tuple[str, float]]:
         loop = asyncio.get_running_loop()
-        server = RestServer(FakeCluster(), token=TOKEN, wall=loop.time)
+        server = RestServer(FakeCluster(), token=TOKEN, wall=loop.time, bits=getrandbits)
         await server.start()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         forever = aiohttp.ClientTimeout(total=None)
@@ -509,7 +510,7 @@ async def test_tls(backend: FakeCluster, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     tls = server_context(made)
     assert list(tmp_path.iterdir()) == [], "the key is left nowhere"
-    server = RestServer(backend, token=TOKEN, tls=tls, wall=time.time)
+    server = RestServer(backend, token=TOKEN, tls=tls, wall=time.time, bits=getrandbits)
     await server.start()
     try:
         context = ssl.create_default_context(cadata=made.authority.decode())
