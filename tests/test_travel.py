@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kubeloop.api.errors import ApiError, Expired, NotFound
+from kubeloop.chaos.steps import workload
 from kubeloop.cluster import Cluster
 from kubeloop.net.client import KubeObject
 from kubeloop.store.history import Retention
@@ -15,20 +16,7 @@ WAIT_S = 300.0
 
 
 def deployment(replicas: int, image: str = "web:1") -> dict[str, Any]:
-    labels = {"app": "web"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "c", "image": image}]},
-            },
-        },
-    }
+    return workload("Deployment", "web", replicas, image)
 
 
 async def ready(cluster: Cluster, replicas: int) -> int:
