@@ -54,14 +54,12 @@ class WorkQueue:
 
     def add(self, key: str, because: int = 0, *, own: bool = False) -> None:
         """Have `key` looked at as soon as may be. own: its own object has changed."""
-        marked: dict[str, int] = self._ready
         flight = self._flights.get(key)
-        if flight is not None:
-            marked = self._again
-            if own:
-                flight.because = because
-        elif own:
+        marked: dict[str, int] = self._ready if flight is None else self._again
+        if own:
             self._owed.pop(key, None)
+            if flight is not None:
+                flight.because = because
         if because >= marked.get(key, 0):
             marked[key] = because
 

@@ -1,4 +1,8 @@
-"""The work queue against a model that says only what must hold, not how."""
+"""The work queue against a model that says only what must hold, not how.
+
+So with its memory: the model knows of each key what has happened since it was looked at last, and
+says from that which fact is the reason for the next look.
+"""
 
 from collections.abc import Iterable
 
@@ -7,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kubeloop.actors.workqueue import BACKOFF_MAX_S, BACKOFF_MIN_S, WorkQueue
+from kubeloop.actors.workqueue import BACKOFF_MAX_S, BACKOFF_MIN_S, SAME_S, WorkQueue
 
 KEYS = st.sampled_from("abc")
 
@@ -23,16 +27,29 @@ class Machine(RuleBasedStateMachine):
         self.flights: dict[str, list[int]] = {}  # key → [outcomes missing, revision to see]
         self.failed: dict[str, bool] = {}
         self.failures: dict[str, int] = {}
+        self.fact = 0  # The newest revision.
+        self.marks: dict[str, int] = {}  # key → the newest reason since the last look
+        self.owed: dict[str, int] = {}  # key → why what was refused had been tried
+        self.tried: dict[str, int] = {}  # key → why what is in flight is tried
+        self.ring: dict[str, int] = {}  # key → the reason of its alarm
+        self.silenced: tuple[str, float, int] | None = None  # The alarm of the last look's key.
 
-    @rule(key=KEYS)
-    def add(self, key: str) -> None:
-        self.queue.add(key)
+    @rule(key=KEYS, own=st.booleans())
+    def add(self, key: str, own: bool) -> None:
+        self.fact += 1
+        self.queue.add(key, self.fact, own=own)
         self.dirty.add(key)
+        self.marks[key] = self.fact
+        if own:
+            self.owed.pop(key, None)
+            if self.flights.get(key, [0])[0]:
+                self.tried[key] = self.fact
 
-    @rule(key=KEYS, delay_s=st.sampled_from([0.0, 0.004, 0.005, 1.0, 700.0]))
+    @rule(key=KEYS, delay_s=st.sampled_from([0.0, 0.004, 0.005, 1.0, 1.05, 2.0, 700.0]))
     def add_later(self, key: str, delay_s: float) -> None:
-        self.queue.add_at(key, self.now + delay_s)
-        self.alarm(key, self.now + delay_s)
+        self.fact += 1
+        self.queue.add_at(key, self.now + delay_s, self.fact)
+        self.alarm(key, self.now + delay_s, self.fact)
 
     @rule(writes=st.lists(st.integers(0, 2), min_size=1, max_size=4), again=st.booleans())
     def work(self, writes: list[int], again: bool) -> None:
@@ -45,18 +62,23 @@ class Machine(RuleBasedStateMachine):
             if popped is None:
                 assert not due, "something that is due was forgotten"
                 return
-            key, _ = popped
+            key, because = popped
             assert key in due, "taken too early, or twice"
+            assert because == self.owed.get(key, self.marks[key])
+            self.marks.pop(key)
+            self.owed.pop(key, None)
             due.discard(key)
             self.dirty.discard(key)
-            self.alarms.pop(key, None)
+            at_s = self.alarms.pop(key, None)
+            self.silenced = None if at_s is None else (key, at_s, self.ring.pop(key))
             self.flights.pop(key, None)
             if again:
-                self.add(key)  # Its own reconcile may mark it at once.
+                self.add(key, own=False)  # Its own reconcile may mark it at once.
                 due.add(key)
             if count:
-                self.queue.begin(key, count)
+                self.queue.begin(key, count, because)
                 self.flights[key], self.failed[key] = [count, 0], False
+                self.tried[key] = because
                 due.discard(key)
             else:
                 self.queue.forget(key)
@@ -96,18 +118,26 @@ class Machine(RuleBasedStateMachine):
             at = self.queue.next_at()
             self.now = self.now if at is None else max(self.now, at)
 
-    def alarm(self, key: str, at_s: float) -> None:
-        self.alarms[key] = min(at_s, self.alarms.get(key, at_s))
+    def alarm(self, key: str, at_s: float, because: int) -> None:
+        if at_s >= self.alarms.get(key, float("inf")):
+            return
+        if self.silenced is not None and self.silenced[0] == key:
+            _, was_at_s, reason = self.silenced
+            because = reason if abs(was_at_s - at_s) < SAME_S else because
+        self.alarms[key], self.ring[key] = at_s, because
 
     def fail(self, key: str) -> None:
         count = self.failures.get(key, 0)
         self.failures[key] = count + 1
-        self.alarm(key, self.now + min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2**count))
+        self.owed[key] = self.tried[key]
+        pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2**count)
+        self.alarm(key, self.now + pause_s, self.tried[key])
 
     def due(self) -> set[str]:
         rung = {k for k, at in self.alarms.items() if at <= self.now}
         for key in rung:
             del self.alarms[key]
+            self.marks[key] = max(self.marks.get(key, 0), self.ring.pop(key))
         self.dirty |= rung
         flying = {k for k, (missing, need) in self.flights.items() if missing or need > self.seen}
         return self.dirty - flying
@@ -190,3 +220,80 @@ def test_alarms_that_are_moved_do_not_pile_up() -> None:
         queue.add_at("a", 10_000 - n)
     assert queue.next_at() == 1
     assert len(queue._alarms) < 1000
+
+
+def reasons(queue: WorkQueue, now_s: float, revision: int = 0) -> list[tuple[str, int]]:
+    queue.wake(now_s, revision)
+    return list(iter(queue.pop, None))
+
+
+def test_the_newest_of_several_facts_is_the_reason() -> None:
+    queue = WorkQueue()
+    for key, revision in (("a", 5), ("b", 6), ("a", 7), ("a", 3)):
+        queue.add(key, revision)
+    assert reasons(queue, 0) == [("a", 7), ("b", 6)]
+    queue.add("a", 8)
+    assert reasons(queue, 0) == [("a", 8)]
+
+
+def refused(queue: WorkQueue, key: str, because: int) -> None:
+    queue.add(key, because)
+    assert reasons(queue, 0) == [(key, because)]
+    queue.begin(key, 1, because)
+
+
+@pytest.mark.parametrize("when", ["on its way", "refused", "seen"])
+@pytest.mark.parametrize("own", [False, True])
+def test_what_was_refused_keeps_its_reason_unless_its_own_object_changes(
+    when: str, own: bool
+) -> None:
+    """The user's scaling is refused, for a pod's readiness came in between: it is still why."""
+    queue = WorkQueue()
+    refused(queue, "a", 5)
+    if when == "on its way":
+        queue.add("a", 9, own=own)
+    queue.heard("a", ok=False, revision=0, now_s=0)
+    if when == "refused":
+        queue.add("a", 9, own=own)
+    queue.wake(0, 9)
+    if when == "seen":
+        queue.add("a", 9, own=own)
+    assert reasons(queue, 0, 9) == [("a", 9 if own else 5)]
+
+
+def test_a_retry_by_the_clock_keeps_the_reason() -> None:
+    queue = WorkQueue()
+    refused(queue, "a", 5)
+    queue.heard("a", ok=False, revision=0, now_s=0)
+    assert reasons(queue, 0) == []
+    assert reasons(queue, 1) == [("a", 5)]
+    queue.begin("a", 1, 5)
+    queue.heard("a", ok=True, revision=6, now_s=1)
+    queue.add("a", 6)
+    assert reasons(queue, 1, 6) == [("a", 6)], "nothing is owed any more"
+
+
+def test_an_alarm_rings_because_of_what_set_it() -> None:
+    queue = WorkQueue()
+    queue.add("a", 5)
+    assert reasons(queue, 0) == [("a", 5)]
+    queue.add_at("a", 300, 5)
+    queue.add("a", 8)
+    assert reasons(queue, 10) == [("a", 8)]
+    queue.add_at("a", 300.0001, 8)  # As before: it was not this fact that set the clock going.
+    assert reasons(queue, 301) == [("a", 5)]
+    queue.add_at("a", 600, 5)
+    queue.add("a", 9)
+    assert reasons(queue, 310) == [("a", 9)]
+    queue.add_at("a", 500, 9)
+    assert reasons(queue, 501) == [("a", 9)], "another time is another alarm"
+
+
+def test_what_marks_a_key_while_it_is_looked_at_is_the_next_reason() -> None:
+    queue = WorkQueue()
+    queue.add("a", 5)
+    assert reasons(queue, 0) == [("a", 5)]
+    queue.add("a", 6)
+    queue.begin("a", 1, 5)
+    queue.heard("a", ok=True, revision=7, now_s=0)
+    assert reasons(queue, 0, 7) == [("a", 6)]
