@@ -4,6 +4,7 @@ Names are the same in every run: they hold no addresses and depend on no hash.
 """
 
 import asyncio
+import gc
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 _ADDRESS: Final = re.compile("0x[0-9a-f]{6,}")
+_SUSPENDED: Final = (("cr", "await"), ("gi", "yieldfrom"), ("ag", "await"))
 _OURS: Final = os.path.join(os.path.dirname(__file__), "")
 _LIBRARY: Final = os.path.join(sysconfig.get_path("stdlib"), "")
 _PACKAGES: Final = f"{os.sep}site-packages{os.sep}"  # They may lie below the library.
@@ -68,10 +70,13 @@ def waiting_place(task: "asyncio.Task[Any]") -> str:
 
 def _suspended(awaited: Any) -> tuple[FrameType | None, Any]:
     """Return the frame of a suspended coroutine or generator, and what it awaits in turn."""
-    for prefix, following in (("cr", "await"), ("gi", "yieldfrom"), ("ag", "await")):
+    for prefix, following in _SUSPENDED:
         if hasattr(awaited, f"{prefix}_frame"):
             return getattr(awaited, f"{prefix}_frame"), getattr(awaited, f"{prefix}_{following}")
-    return None, None
+    # What stands for a step of an asynchronous generator does not tell which one it is of.
+    inner = gc.get_referents(awaited)
+    frames = (one for one in inner if any(hasattr(one, f"{name}_frame") for name, _ in _SUSPENDED))
+    return None, next(frames, None)
 
 
 def caller() -> str:

@@ -155,6 +155,27 @@ def test_a_livelock_is_named(simulate: Callable[..., Any]) -> None:
         simulate(lambda: _named(spin(), "spinner"), steps_max=20_000)
 
 
+def test_what_a_livelock_leaves_behind_is_ended() -> None:
+    ended: list[str] = []
+
+    async def spin(name: str) -> None:
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            ended.append(name)
+
+    async def main() -> None:
+        await asyncio.gather(spin("a"), spin("b"))
+
+    with pytest.raises(Livelock) as caught:
+        sim.run(main, steps_max=1_000)
+    assert sorted(ended) == ["a", "b"]
+    assert not hasattr(caught.value, "__notes__")
+
+
 @pytest.mark.parametrize("policy", ["fifo", "random", "pct"])
 def test_a_livelock_names_its_cycle(simulate: Callable[..., Any], policy: str) -> None:
     async def main() -> None:
@@ -203,11 +224,11 @@ def test_leftovers_are_cancelled_in_order_of_name() -> None:
             ended.append(name)
 
     async def main() -> None:
-        tasks = [asyncio.create_task(leftover(name), name=name) for name in ("b", "c", "a")]
+        tasks = [asyncio.create_task(leftover(name), name=name) for name in "hbgacefd"]
         await asyncio.wait(tasks, timeout=1)
 
     sim.run(main)
-    assert ended == ["a", "b", "c"]
+    assert "".join(ended) == "abcdefgh"
 
 
 def test_the_error_of_main_is_raised() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import aiohttp
@@ -137,6 +137,28 @@ def test_pct_changes_its_mind_as_often_as_told(depth: int) -> None:
     assert most == 3 + depth - 1
 
 
+def test_who_pct_has_made_the_least_stays_it() -> None:
+    for seed in range(100):
+        history = sim.run(_race(5), seed=seed, policy=Pct(depth=2, steps=20))
+        stretches = [name for name, _ in groupby(history)]
+        if len(stretches) > 4:
+            assert stretches[-1] in stretches[:-1], history
+
+
+def test_pct_changes_its_mind_at_any_moment() -> None:
+    gaps: set[int] = set()
+    for seed in range(100):
+        loop, owners = SimLoop(), [Owner(str(n)) for n in range(4)]
+        ready = queue(Pct(depth=3, steps=30), random.Random(seed))
+        for owner in owners * 30:
+            ready.append(asyncio.Handle(owner.act, (owner.name,), loop, None))
+        names = [ready.popleft()._args[0] for _ in range(30)]  # type: ignore[attr-defined]
+        changes = [n for n, (a, b) in enumerate(pairwise(names)) if a != b]
+        gaps.update(b - a for a, b in pairwise(changes))
+        loop.close()
+    assert len(gaps) > 10
+
+
 def _misses(policy: Policy, seeds: int) -> int:
     """Return in how many runs a mistake shows that needs one task to wait long for another.
 
@@ -242,10 +264,14 @@ def test_owners_come_and_go() -> None:
     ready = queue("pct", random.Random(1))
     loop, stay = SimLoop(), [Owner("stays"), Slotted()]
     call: Callable[..., Any]
-    for n in range(5_000):
-        call = Owner(str(n)).act if n % 2 else stay[n // 2 % 2].act
-        ready.append(asyncio.Handle(call, (1,), loop, None))
-        assert len(ready) == 1
-        ready.popleft()
-    assert len(ready._ranks) < 2_000  # type: ignore[attr-defined]
+    for _ in range(3):
+        crowd = [Owner(str(n)) for n in range(900)]
+        for n in range(1_800):
+            call = crowd[n // 2].act if n % 2 else stay[n // 2 % 2].act
+            ready.append(asyncio.Handle(call, (1,), loop, None))
+            assert len(ready) == 1
+            ready.popleft()
+        litter = [Owner("other") for _ in range(900)]  # So that ids are not used again.
+        stay += litter
+    assert len(ready._ranks) < 1_900  # type: ignore[attr-defined]
     loop.close()

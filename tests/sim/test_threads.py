@@ -107,7 +107,7 @@ def test_others_run_before_the_result_of_an_executor_is_there() -> None:
     assert sim.run(main) == ["function", "other", "result"]
 
 
-def test_a_cancelled_wait_for_an_executor_is_harmless() -> None:
+def test_a_cancelled_wait_for_an_executor_is_harmless(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
@@ -122,20 +122,27 @@ def test_a_cancelled_wait_for_an_executor_is_harmless() -> None:
         raise KeyError
 
     sim.run(main)
+    assert not caplog.messages
 
 
 def test_many_chores_for_the_workers_of_anyio() -> None:
     async def main() -> list[int]:
-        found: list[int] = []
+        found, done = list[int](), list[int]()
+
+        def work(n: int) -> int:
+            time.sleep(n)
+            done.append(n)
+            return n
 
         async def chore(n: int) -> None:
-            found.append(await anyio.to_thread.run_sync(lambda: time.sleep(n) or n))
+            found.append(await anyio.to_thread.run_sync(work, n))
 
         async with anyio.create_task_group() as group:
             for n in (5, 3, 4):
                 group.start_soon(chore, n)
         with pytest.raises(ZeroDivisionError):
             await anyio.to_thread.run_sync(lambda: 1 // 0)
+        assert done == [5, 3, 4]  # Each at once, and once.
         return found
 
     assert sim.run(main) == [3, 4, 5]
