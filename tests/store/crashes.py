@@ -261,7 +261,7 @@ def _no_thread() -> Iterator[list[Any]]:
         del actor._start_actor_loop
 
 
-def record(sync: Sync, seed: int, sizes: tuple[int, ...], *, steps: int = 40) -> Run:
+def record(sync: Sync, seed: int, sizes: tuple[int, ...], *, steps: int = 36) -> Run:
     """Run a store; return the run with all its moments."""
     run = Run(sync, seed)
     disk = Recorder(run)

@@ -37,7 +37,7 @@ from tests.store.faults import BY, DIRECTORY, ID, KEYS, reopen, small_files, sta
 from tests.store.mangle import ACCIDENTS, FORGERIES, Change, Files, mangled, pack, sealed
 from tests.store.test_damage import Kept, kept
 
-EXAMPLES = int(os.environ.get("KUBELOOP_FUZZ", "150"))
+EXAMPLES = int(os.environ.get("KUBELOOP_FUZZ", "100"))
 POD, SECRET = "/registry/pods/a/b", "/registry/secrets/a/b"
 WHY = ["", "", 0, ""]
 
@@ -364,7 +364,7 @@ def run(*arguments: str) -> Result:
 
 
 @given(index=st.integers(0, 4), changes=st.lists(changes_of(ACCIDENTS + FORGERIES), max_size=3))
-@settings(max_examples=max(40, EXAMPLES // 8), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=max(25, EXAMPLES // 8), suppress_health_check=[HealthCheck.too_slow])
 def test_the_commands_cope(index: int, changes: list[Change]) -> None:
     with TemporaryDirectory() as directory:
         check_commands(Path(directory), mangled(stores()[index].files, changes))
