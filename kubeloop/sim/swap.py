@@ -65,11 +65,10 @@ class Swap:
         if function is None:
             raise TypeError(f"{builtin!r}: its calling convention {definition.flags} is not known")
         self._builtin = builtin  # And so its definition stays where it is.
-        self._copy = _MethodDef(
-            definition.name, definition.function, definition.flags, definition.doc
-        )
-        self._stand_in = make(_new_function(ctypes.byref(self._copy), builtin.__self__, None))
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._stand_in))  # The builtin will own one.
+        copy = _MethodDef(definition.name, definition.function, definition.flags, definition.doc)
+        self._stand_in = make(_new_function(ctypes.byref(copy), builtin.__self__, None))
+        for kept in (copy, self._stand_in):  # For ever: the new function leads to the one, and
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # the builtin will own the other.
         held = ctypes.c_void_p.from_address(id(builtin) + object.__basicsize__ + _NAME)
         called = ctypes.c_void_p.from_address(ctypes.addressof(definition) + _NAME)
         caller = ctypes.cast(getattr(ctypes.pythonapi, function), ctypes.c_void_p)
