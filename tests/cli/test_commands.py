@@ -15,6 +15,7 @@ from command_shell import Shell
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "mc-user"
 IMAGE = "rainbow/mc-user:1.0.RELEASE"
 START_S = 30.0
+STOP_S = 30.0  # It takes a second; a machine with other things to do takes its time.
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_up_status_down(shell: Shell) -> None:
 @pytest.mark.process
 @pytest.mark.kubectl
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_within_two_seconds(shell: Shell, number: signal.Signals) -> None:
+def test_a_signal_stops_everything(shell: Shell, number: signal.Signals) -> None:
     shell.run("image", "build", str(EXAMPLE), "-t", IMAGE)
     with shell.up("--nodes", "2") as process:
         assert not (shell.home / "own-kubeconfig").exists(), "the user's own is not touched"
@@ -125,7 +126,7 @@ def test_a_signal_stops_everything_within_two_seconds(shell: Shell, number: sign
         started = descendants(process.pid)
         assert len(started) >= 3
         process.send_signal(number)
-        assert process.wait(2) == 0
+        assert process.wait(STOP_S) == 0
         assert gone(started)
     assert not (
         shell.home / "data" / "kubeloop" / "clusters" / "kubeloop" / "cluster.json"
