@@ -24,6 +24,12 @@ from kubeloop.actors.world import Timer, World
 BATCH_MAX: Final = 1024  # Messages handled in one turn: bounds how long an actor may hold the loop.
 MAILBOX_MAX: Final = 16_384  # Messages that may wait before senders must.
 
+Handle = Callable[[Sequence[Envelope[Any]]], None]
+Reach = Callable[[str], "Inbox | None"]
+Pace = Callable[[Callable[[], None]], None]
+Around = Callable[[Sequence[Envelope[Any]], Handle], None]
+"""What a supervisor may put in the way of an actor: see `interception`."""
+
 logger = logging.getLogger("kubeloop.actors")
 
 
@@ -133,13 +139,18 @@ class AsyncActor(pykka.Actor):
     """An actor that handles whatever has arrived in one synchronous turn.
 
     Subclasses write `on_batch`; it runs to completion: no await, so nothing changes under it.
+
+    world: its own, if that of the scene is another.
     """
 
-    def __init__(self, scene: Scene, name: str) -> None:
+    def __init__(self, scene: Scene, name: str, *, world: World | None = None) -> None:
         super().__init__()
         self.actor_urn = f"urn:kubeloop:{name}"
         self.actor_ref.actor_urn = self.actor_urn
-        self.scene, self.name, self.world = scene, name, scene.world
+        self.scene, self.name, self.world = scene, name, world or scene.world
+        self.reach: Reach = scene.inbox  # Finds the mailboxes of others.
+        self.pace: Pace | None = None  # Has turns begin, if not the world does at once.
+        self.around: Around | None = None  # Has turns, in place of `on_batch`.
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, Timer] = {}
@@ -207,7 +218,7 @@ class AsyncActor(pykka.Actor):
     def _request_turn(self) -> None:
         if not self._turn_due and not self.actor_stopped.is_set():
             self._turn_due = True
-            self.world.soon(self._turn)
+            (self.pace or self.world.soon)(self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False
@@ -219,7 +230,10 @@ class AsyncActor(pykka.Actor):
         envelopes = [inbox.get() for _ in range(count)]
         batch = [e for e in envelopes if not isinstance(e.message, _ActorStop)]
         try:
-            self.on_batch(batch)
+            if self.around is None:
+                self.on_batch(batch)
+            else:
+                self.around(batch, self.on_batch)
         except Exception as error:  # noqa: BLE001 - a turn may fail in any way; see `Scene`.
             kept = [envelope for envelope in batch if self.outlives(envelope)]
             inbox.envelopes.extendleft(reversed(kept))
@@ -239,7 +253,7 @@ class AsyncActor(pykka.Actor):
         """Deliver what waits in the outbox; tell whether all of it went."""
         while self._outbox:
             name, message = self._outbox[0]
-            inbox = self.scene.inbox(name)
+            inbox = self.reach(name)
             if inbox is None:
                 logger.debug("%s: nobody is called %s; message dropped", self.name, name)
             elif inbox.room() <= 0:

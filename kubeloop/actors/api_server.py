@@ -138,7 +138,7 @@ class ApiServer(AsyncActor):
         if future is not None:
             future.set(outcome.encode())
         elif answer.sender and outcome.tag:
-            inbox = self.scene.inbox(answer.sender)
+            inbox = self.reach(answer.sender)
             if inbox is not None:
                 inbox.put_answer(outcome.encode())
 
@@ -160,7 +160,7 @@ class ApiServer(AsyncActor):
 
     def _list(self, name: str) -> None:
         """Start a subscriber's list + watch over, as of the newest durable revision."""
-        inbox = self.scene.inbox(name)
+        inbox = self.reach(name)
         if inbox is None:
             self._forget(name)
             return
@@ -208,7 +208,7 @@ class ApiServer(AsyncActor):
 
     def _feed(self, name: str) -> None:
         """Tell a subscriber what it has not heard, as far as its mailbox has room."""
-        cursor, inbox = self._cursors.get(name), self.scene.inbox(name)
+        cursor, inbox = self._cursors.get(name), self.reach(name)
         if inbox is None or cursor is None:
             self._forget(name)
             return

@@ -9,11 +9,13 @@ failed turn had read is; whoever needs it learns again by list + watch.
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, cast
 
 from pykka._envelope import Envelope
 
 from kubeloop.actors.actor import AsyncActor, AsyncFuture, Inbox
+from kubeloop.actors.interception import Interceptor, Interceptors
 from kubeloop.actors.world import Timer, World
 
 BACKOFF_MIN_S: Final = 0.01
@@ -43,6 +45,8 @@ class Supervisor:
         self.restarts: dict[str, int] = {}
         self._factories: dict[str, Factory] = {}
         self._inboxes: dict[str, Inbox] = {}
+        self._doors: dict[str, Inbox] = {}  # The mailboxes, as others see them.
+        self._interceptors: dict[str, list[Interceptor]] = {}
         self._actors: dict[str, AsyncActor] = {}
         self._asked: dict[str, dict[AsyncFuture, None]] = {}
         self._failures: dict[str, tuple[int, float]] = {}
@@ -57,6 +61,7 @@ class Supervisor:
         assert name not in self._factories, f"{name} is started already"
         self._factories[name] = factory
         self._inboxes[name] = Inbox()
+        self._intercept(name)
         self._asked[name] = {}
         try:
             self._launch(name)
@@ -65,7 +70,7 @@ class Supervisor:
             raise
 
     def inbox(self, name: str) -> Inbox | None:
-        return self._inboxes.get(name)
+        return self._doors.get(name)
 
     def actor(self, name: str) -> AsyncActor | None:
         """Return the actor running under `name`; None while it waits to be restarted."""
@@ -98,6 +103,23 @@ class Supervisor:
         actor = self._actors.get(name)
         if actor is not None:
             actor._fail(error)
+
+    def intercept(self, name: str, interceptor: Interceptor) -> Callable[[], None]:
+        """Put something in the way of the actor of that name, whoever has it from now on.
+
+        Returns: what takes it out of the way again; harmless if it is.
+        """
+        chain = self._interceptors.setdefault(name, [])
+        chain.append(interceptor)
+        self._intercept(name)
+
+        def end() -> None:
+            if interceptor in chain:
+                chain.remove(interceptor)
+                self._intercept(name)
+                interceptor.ended()
+
+        return end
 
     def crashed(self, actor: AsyncActor, error: Exception) -> None:
         name = actor.name
@@ -139,7 +161,7 @@ class Supervisor:
             self.stop(name)
 
     def _mailbox(self, name: str) -> Inbox:
-        inbox = self._inboxes.get(name)
+        inbox = self._doors.get(name)
         if inbox is None:
             raise NoSuchActor(f"no actor is called {name!r}; there are {self.names()}")
         return inbox
@@ -148,14 +170,30 @@ class Supervisor:
         actor = self._factories[name](self, name)
         actor.actor_inbox = actor.actor_ref.actor_inbox = self._inboxes[name]
         self._actors[name] = actor
+        self._intercept(name)
         try:
             actor._start_actor_loop()
         except Exception as error:  # noqa: BLE001 - a start may fail in any way, like a turn.
             actor._fail(error)
 
+    def _intercept(self, name: str) -> None:
+        """Put what intercepts an actor in its way, and nothing if nothing does."""
+        inbox, actor = self._inboxes.get(name), self._actors.get(name)
+        found = Interceptors(chain) if (chain := self._interceptors.get(name)) else None
+        if inbox is not None:
+            self._doors[name] = inbox if found is None else found.door(inbox)
+        if actor is None:
+            return
+        if found is None:
+            actor.reach, actor.pace, actor.around = self.inbox, None, None
+        else:
+            actor.reach, actor.around = found.reach(self.inbox), found.around
+            actor.pace = partial(found.pace, actor.world.soon)
+
     def _refuse(self, name: str) -> None:
         """Answer those who still wait for an actor that is gone, and let blocked senders go on."""
         inbox = self._inboxes.pop(name)
+        del self._doors[name]
         inbox.envelopes.clear()
         inbox.drained()
         gone = NoSuchActor(f"{name} has stopped")

@@ -191,7 +191,8 @@ def test_a_sender_with_a_full_outbox_takes_no_messages(simulate: Callable[..., A
         relay = supervisor.actor("relay")
         assert isinstance(relay, Forwarder)
         stuck = Inbox(capacity=4)  # A mailbox nobody reads.
-        supervisor._inboxes["sink"], supervisor._asked["sink"] = stuck, {}
+        supervisor._inboxes["sink"] = supervisor._doors["sink"] = stuck
+        supervisor._asked["sink"] = {}
         supervisor._factories["sink"] = Recorder
         for n in range(10):
             supervisor.tell("relay", b"%d" % n)
