@@ -39,6 +39,7 @@ T = TypeVar("T")
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()  # The wall clock at time zero.
 STEPS_MAX: Final = 20_000_000  # Callbacks one simulation may run unless told otherwise.
 _WATCHED: Final = 10_000  # Callbacks before the bound that are watched, for the error.
+_LAST_MAX: Final = 1_000  # Rounds at the end, for what is ready then, and what that makes ready.
 _COLLECT: Final = 4_096  # Callbacks from one garbage collection to the next.
 _log = logging.getLogger(__name__)
 
@@ -394,6 +395,10 @@ def _cancel_leftovers(loop: SimLoop) -> None:
         except SimulationError as error:
             error.add_note("while the tasks left behind were being cancelled")
             raise
+    for _ in range(_LAST_MAX):  # What tasks have called at their end is called, too.
+        if not loop._ready:
+            break
+        loop.run_until_complete(asyncio.sleep(0))
 
 
 def _tasks_of(loop: SimLoop) -> list["asyncio.Task[Any]"]:

@@ -261,3 +261,17 @@ def test_leaving_the_simulation_fails_by_name(name: str, attempt: Callable[[Any]
         assert "task task-1 (" in str(caught.value)
 
     sim.run(main)
+
+
+@pytest.mark.parametrize("policy", ["fifo", "random", "pct"])
+def test_what_tasks_have_called_at_their_end_is_called(policy: Any) -> None:
+    called: list[str] = []
+
+    async def main() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(100))
+        task.add_done_callback(lambda _: called.append("done"))
+        task.cancel()
+
+    for seed in range(5):
+        sim.run(main, seed=seed, policy=policy)
+    assert called == ["done"] * 5
