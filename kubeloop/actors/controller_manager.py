@@ -33,7 +33,7 @@ from kubeloop.actors.messages import (
     decode,
 )
 from kubeloop.actors.signing import ERA_BITS, Signer
-from kubeloop.actors.view import View
+from kubeloop.actors.view import Object, View
 from kubeloop.actors.workqueue import WorkQueue
 
 FLYING_MAX: Final = 512  # Writes of one controller on their way, give or take those of one key.
@@ -203,7 +203,8 @@ class ControllerManager(AsyncActor):
         for key, before, after, revision in self.view.take_changed():
             for bench in self._by_resource.get(split(key)[0], ()):
                 for item in bench.controller.keys(key, before, after, self.view):
-                    bench.queue.add(item, revision, own=item == key)
+                    own = item == key and _is_wanted_otherwise(before, after)
+                    bench.queue.add(item, revision, own=own)
 
     def _work(self, bench: _Bench) -> None:
         queue = bench.queue
@@ -269,6 +270,14 @@ _FAILED: Final = replace(NOTHING)
 
 def _user(controller: Controller) -> str:
     return f"system:serviceaccount:kube-system:{controller.name}"
+
+
+def _is_wanted_otherwise(before: Object | None, after: Object | None) -> bool:
+    """Tell whether a change is one of what users want; of a kind without generations any may be."""
+    if before is None or after is None:
+        return True
+    was, is_ = before["metadata"].get("generation"), after["metadata"].get("generation")
+    return was is None or was != is_
 
 
 def _namespace_ends(status: dict[str, Any]) -> bool:

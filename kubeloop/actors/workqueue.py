@@ -6,7 +6,8 @@ until the view has seen them, so nobody ever decides on a view that is older tha
 
 With each key the queue hands out its reason: the revision of the fact that made it need the look.
 Of several that is the newest. What was refused keeps its reason until it is done, for whatever
-else has happened by then, this is still owed; only a change of the key's own object replaces it.
+else has happened by then, this is still owed; only if the key's own object is wanted otherwise
+meanwhile, that is the reason.
 An alarm rings because of what it was set for, and if it is set anew for the same time, it is the
 same alarm.
 """
@@ -53,7 +54,7 @@ class WorkQueue:
         self._silenced = ("", 0.0, 0)  # The alarm of the key that was handed out last.
 
     def add(self, key: str, because: int = 0, *, own: bool = False) -> None:
-        """Have `key` looked at as soon as may be. own: its own object has changed."""
+        """Have `key` looked at as soon as may be. own: its own object is wanted otherwise now."""
         flight = self._flights.get(key)
         marked: dict[str, int] = self._ready if flight is None else self._again
         if own:

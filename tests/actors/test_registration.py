@@ -103,6 +103,41 @@ def test_images_are_told_with_the_next_heartbeat_the_largest_first() -> None:
     assert len(images) == 50 and images[0] == {"names": ["i59"], "sizeBytes": 59}
 
 
+def test_what_it_does_is_because_of_the_nodes_fact_or_of_the_clock() -> None:
+    registration = new()
+    (made,) = registration.turn(0, WALL)
+    assert made.because == 0
+    registration.answered(answer("node", 201, 5), 0)
+    registration.observe(node(5), 5)
+    labels, lease = registration.turn(0, WALL)
+    assert (labels.because, lease.because) == (5, 0)
+    registration.observe(node(6), 6)  # By somebody else, before the answer.
+    registration.answered(answer("node", 500), 0)
+    (again,) = [r for r in registration.turn(RETRY_S, WALL) if r.tag == "node"]
+    assert again.because == 6
+    registration.observe(node(7), 7)
+    registration.answered(answer("node", 200, 7), RETRY_S)
+    (status,) = [r for r in registration.turn(RETRY_S, WALL) if r.tag == "node"]
+    assert status.because == 7
+
+
+def test_a_fact_that_changes_nothing_is_no_reason_later() -> None:
+    registration = new()
+    found = register(registration)
+    found["metadata"] = {**found["metadata"], "resourceVersion": "8", "annotations": {"a": "b"}}
+    registration.observe(found, 8)
+    assert registration.turn(1, WALL) == []
+    registration.images([ImageRecord("i", ("i",), 1)])
+    at = CONFIG.heartbeat_s
+    writes = registration.turn(at, WALL) + registration.turn(at, WALL)
+    assert {r.tag: r.because for r in writes} == {"lease": 0, "node": 0}
+    registration.answered(answer("node", 200, 9), at)
+    registration.observe(None, 12)
+    (made,) = [r for r in registration.turn(at, WALL) if r.verb == "create"]
+    assert made.because == 12
+    assert registration.asked == 12
+
+
 def test_alarms_ring_once_at_the_time_last_set() -> None:
     alarms = Alarms()
     alarms.set("a", 5)

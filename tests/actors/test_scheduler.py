@@ -43,6 +43,7 @@ class Truth:
     bindings: list[tuple[str, str]] = field(default_factory=list)
     refused: list[tuple[str, int]] = field(default_factory=list)
     events: list[Object] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     patches: int = 0
     handled: int = 0
     crash_at: set[int] = field(default_factory=set)
@@ -88,6 +89,7 @@ class FakeApiServer(AsyncActor):
                 self.handle(message)
 
     def handle(self, request: Request) -> None:
+        self.truth.asked.append(request)
         code = 201
         match (request.verb, request.resource, request.subresource):
             case ("create", "pods", "binding"):
@@ -328,8 +330,12 @@ def test_a_pod_that_waits_for_company_follows_it(simulate: Simulate) -> None:
             ground.put("nodes", labelled)
         ground.put("pods", follower)
         ground.put("pods", leader)
+        wanted = ground.truth.revision + 5
+        ground.put("nodes", node("node-4", "0"))  # Told together with them, and no reason.
         await asyncio.sleep(1)
         assert ground.node_of("follower") == ground.node_of("leader") is not None
+        bindings = [r for r in ground.truth.asked if r.subresource == "binding"]
+        assert [r.because for r in bindings] == [wanted, wanted]
 
     simulate(main)
 

@@ -216,7 +216,7 @@ class Mini:
             if message.verb != "list":
                 self.asked.append(message)
             outcome = self._handle(message)
-            if message.sender:
+            if message.sender and message.tag:
                 self.inbox.put_answer(outcome.encode())
 
     def refuse(self, error: ApiError, *, done: bool = False) -> None:

@@ -225,6 +225,30 @@ def test_writes_tell_who_and_what_made_them() -> None:
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_retry_is_because_of_what_was_refused_unless_it_is_wanted_otherwise(own: bool) -> None:
+    mini = Mini()
+    mini.start()
+    web = mini.create(replica_set("web", {"app": "web"}, 2))
+    assert web is not None
+    because = mini.store.revision
+    while [w.resource for w in writes(mini)] != ["pods", "pods", "replicasets.apps"]:
+        mini.pump_until_writes()
+        if writes(mini)[0].resource != "pods":
+            mini.serve()
+    mini.refuse(ServiceUnavailable("on purpose"))
+    mini.pump_until_writes()
+    mini.serve()  # The other pod: its fact marks the set, too; so does that of the status.
+    assert len(mini.pods()) == 1
+    if own:
+        mini.patch(web, {"spec": {"replicas": 3}})
+        because = mini.store.revision
+    mini.settle(10, kubelets=False)
+    _, retry, *_ = [w.because for w in mini.asked if w.resource == "pods"]
+    assert len(mini.pods()) == 2 + own
+    assert retry == because
+
+
 def told(mini: Mini, reason: str) -> list[Obj]:
     return [e for e in mini.all("events") if e["reason"] == reason]
 

@@ -272,3 +272,31 @@ def test_whatever_happens_it_comes_to_rest_and_starts_nothing_when_ending(
         phase_of(pod)
     if policy == "Never":
         assert pod.containers["c"].attempt == pod.containers["d"].attempt == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "acts"),
+    [
+        ({"metadata": {"labels": {"a": "b"}}}, False),
+        ({"metadata": {"generation": 2}}, True),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z"}}, True),
+        ({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}, True),
+    ],
+)
+def test_only_what_is_acted_on_is_a_reason(change: dict[str, Any], acts: bool) -> None:
+    obj = pod_object()
+    obj["metadata"]["resourceVersion"] = "5"
+    pod = new_pod(obj, wall_s=1000.0, now=0.0)
+    life.observe(pod, obj, 5)
+    assert pod.because == 5
+    metadata = {**obj["metadata"], **change.get("metadata", {})}
+    changed = {**obj, **change, "metadata": metadata}
+    life.observe(pod, changed, 7, ours=True)
+    assert pod.because == 5, "it knows what it wrote itself"
+    pod.spec = obj
+    life.observe(pod, changed, 8)
+    assert pod.because == (8 if acts else 5)
+    life.observe(pod, None, 9)
+    assert pod.because == 9
+    life.observe(pod, None)
+    assert pod.because == 9, "nobody heard when it went"

@@ -263,3 +263,38 @@ def test_offers_do_not_pile_up() -> None:
     ranking = placer._ranking(demand)
     assert sum(len(bucket.heap) for bucket in ranking._buckets.values()) < 200
     assert len(state.log) < 3000
+
+
+def test_the_newest_change_that_opens_a_node_is_told() -> None:
+    state = state_of(node("n0", cpu="1"), node("n1"), node("n2"))
+    placer, demand = Placer(state, lambda: 0.0), demand_of(pod("p", container({"cpu": "2"})))
+    assert placer.opened_by(demand, {"n1": 5, "n0": 7, "n2": 9}) == 9
+    assert placer.opened_by(demand, {"n2": 5, "n1": 6, "n0": 9, "gone": 10}) == 6
+    assert placer.opened_by(demand, {"n0": 9}) is None
+    assert placer.opened_by(demand, {}) is None
+
+
+def test_a_change_elsewhere_may_open_any_node() -> None:
+    state = state_of(*(node(n, labels={ZONE: n}) for n in NODES))
+    apart = [{"topologyKey": ZONE, "labelSelector": {"matchLabels": {"app": "web"}}}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": apart}
+    shy = pod("p", container(), labels={"app": "web"}, affinity={"podAntiAffinity": required})
+    placer, demand = Placer(state, lambda: 0.0), demand_of(shy)
+    best = placer.schedule(demand)
+    assert isinstance(best, Placement)
+    others = [name for name in NODES if name != best.node]
+    assert placer.opened_by(demand, {others[0]: 5, best.node: 6, others[1]: 7}) == 6
+    assert placer.opened_by(demand, {others[0]: 5, others[1]: 7}) == 7
+
+
+def test_changes_are_told_once_the_newest_last() -> None:
+    state = State()
+    for revision, name in enumerate(("n0", "n1", "n0", "n2"), start=3):
+        state.because = revision
+        state.set_node(node(name, cpu=str(revision)))
+    assert list(state.take_changes().items()) == [("n1", 4), ("n0", 5), ("n2", 6)]
+    assert state.take_changes() == {}
+    state.because = 9
+    place(state, pod("p", container()), "n1")
+    state.set_node(node("n2", cpu="6"))  # As it was.
+    assert state.take_changes() == {"n1": 9}
