@@ -32,6 +32,7 @@ class MemoryDisk:
     look:   asked what every read returns.
     lying:  whether a sync of a file says that it is done, and does nothing.
     room:   how many bytes fit in all; None for no limit.
+    lag_s:  see `store.disk.Disk`.
     calls:  how many there were: to make the Nth fail.
     opened: how many files are open.
 
@@ -47,7 +48,9 @@ class MemoryDisk:
         self.look: Look = lambda path, content: content
         self.lying = False
         self.room: int | None = None
+        self.lag_s = 0.0
         self.calls = self.opened = 0
+        self._faults: list[Fault] = []
         self._held: set[str] = set()
         self._nodes: dict[str, Node] = {}  # By the name the program sees.
         self._safe: dict[str, Node] = {}  # By the name that is synced.
@@ -146,6 +149,20 @@ class MemoryDisk:
         self._held.clear()
         self.fault = lambda operation, path: None
 
+    def add_fault(self, fault: Fault) -> Callable[[], None]:
+        """Have another fault asked before every call, after `fault`; return what ends that."""
+        self._faults.append(fault)
+
+        def end() -> None:
+            if fault in self._faults:
+                self._faults.remove(fault)
+
+        return end
+
+    def take_after(self, other: "MemoryDisk") -> None:
+        """Have the faults that were added to another disk, its room and its lag."""
+        self._faults, self.room, self.lag_s = other._faults, other.room, other.lag_s
+
     def fail(self, nth: int, code: int) -> None:
         """Have the `nth` call from now on, and only that, end with an error: EIO, ENOSPC."""
         at = self.calls + nth
@@ -171,9 +188,10 @@ class MemoryDisk:
     def touch(self, operation: str, path: str) -> None:
         """Count a call, and fail if it shall."""
         self.calls += 1
-        error = self.fault(operation, path)
-        if error is not None:
-            raise error
+        for fault in (self.fault, *self._faults):
+            error = fault(operation, path)
+            if error is not None:
+                raise error
 
     @contextmanager
     def calling(self, operation: str, path: str) -> Iterator[None]:

@@ -51,7 +51,13 @@ class Files(Protocol):
 
 
 class Disk(Files, Protocol):
-    """A file system."""
+    """A file system.
+
+    lag_s: for how many seconds after its calls a written group is not yet known to be safe: what a
+           real disk takes its calls take.
+    """
+
+    lag_s: float
 
     def open(self, path: str) -> File:
         """Open a file for writing; it is made if there is none."""
@@ -71,6 +77,8 @@ class Disk(Files, Protocol):
 
 class RealDisk:
     """The disk of this machine."""
+
+    lag_s = 0.0
 
     def open(self, path: str) -> "RealFile":
         return RealFile(path)

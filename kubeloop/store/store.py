@@ -23,7 +23,7 @@ from kubeloop.store.history import History, Page, Retention, Stored, Version, Wr
 from kubeloop.store.log import Encoder, SyncFailed, Transaction
 from kubeloop.store.recovery import Recovery, recover
 from kubeloop.store.watch import Hub
-from kubeloop.store.writer import Job, Threadsafe, Writer
+from kubeloop.store.writer import Job, Later, Threadsafe, Writer
 
 SNAPSHOT_BYTES: Final = 64 * 2**20  # So much log is followed by a snapshot.
 GROUP_BYTES: Final = 2**16  # Of values: a smaller group is written whole.
@@ -32,8 +32,6 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _NO_CHECKS: Final[Mapping[str, int]] = {}
 
 Done = Callable[[Exception | None], None]
-Later = Callable[[float, Callable[[], None]], object]
-"""(seconds, call): has the loop make a call after some time."""
 Sync = Literal["always", "interval", "never"]
 
 
@@ -71,7 +69,7 @@ class Store:
         self._staged: list[Transaction] = []
         self._facts: list[Fact] = []
         self._waiting: deque[tuple[int, Done]] = deque()  # For which revision, oldest first.
-        self._busy = False
+        self._busy = self._abandoned = False
         self._group_bytes = 0  # Of the values of the last group.
         self._sync_due = False
         self._log_bytes = 0 if recovery is None else recovery.bytes
@@ -116,7 +114,7 @@ class Store:
         finally:
             if collecting:
                 gc.enable()
-        writer = Writer(log, lock, threadsafe)
+        writer = Writer(log, lock, threadsafe, later)
         return cls(history, writer=writer, recovery=recovery, sync=sync, later=later)
 
     @property
@@ -195,9 +193,19 @@ class Store:
         """
         self.history.compact(revision)
 
+    def abandon(self) -> None:
+        """Be as if the process had been killed: nothing is made durable or told any more.
+
+        The directory may be opened again at once. `close` then has nothing left to do.
+        """
+        self.failure = StoreFailed("the store was abandoned")
+        if self._writer is not None:
+            self._writer.abandon()
+            self._abandoned = True
+
     def close(self) -> None:
         """Make what is staged durable, give the directory back. Harmless if it is closed."""
-        if self._writer is None:
+        if self._writer is None or self._abandoned:
             return
         self._writer.stop()  # From here on groups are written inline.
         self._sync_policy = "always"

@@ -24,6 +24,8 @@ Python's own, 5 ms, is how long the disk may stand idle because its thread waits
 """
 
 Threadsafe = Callable[[Callable[[], None]], None]
+Later = Callable[[float, Callable[[], None]], object]
+"""(seconds, call): has the loop make a call after some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,16 @@ class Writer:
     """Does jobs, one at a time.
 
     threadsafe: runs a call on the loop, from the thread; None does everything inline.
+    later:      makes a call after some seconds: what is written inline to a disk that lags is told
+                so much later; None: at once.
     """
 
-    def __init__(self, log: Log, lock: Lock, threadsafe: Threadsafe | None) -> None:
-        self._log, self._lock, self._threadsafe = log, lock, threadsafe
+    def __init__(
+        self, log: Log, lock: Lock, threadsafe: Threadsafe | None, later: Later | None = None
+    ) -> None:
+        self._log, self._lock, self._threadsafe, self._later = log, lock, threadsafe, later
         self._results: deque[Callable[[], None]] = deque()
+        self._abandoned = False
         self._actor: Any = None
         if threadsafe is not None:
             self._actor = _SyncActor.start(log, self._answer)
@@ -62,6 +69,8 @@ class Writer:
 
     def write(self, job: Job, done: Callable[[OSError | None], None]) -> None:
         """Do a job; `done` is called on the loop."""
+        if self._abandoned:
+            return
         if self._actor is not None:
             self._actor.tell((job, done))
             return
@@ -69,14 +78,27 @@ class Writer:
         if error is None:
             for _ in _snapshot(self._log, job):
                 pass
-        done(error)
+        if self._abandoned:
+            return
+        if self._later is None or not self._log.disk.lag_s:
+            done(error)
+        else:
+            self._results.append(lambda: done(error))
+            self._later(self._log.disk.lag_s, self._collect_one)
 
     def stop(self) -> None:
-        """Wait for what the thread still has to do, and go on inline."""
+        """Wait for what is still under way, and go on inline."""
         if self._actor is not None:
             self._actor.stop(block=True)
             self._actor = None
-            self._collect()
+        self._later = None
+        self._collect()
+
+    def abandon(self) -> None:
+        """Tell of nothing any more, not even of what is under way; the lock is given back."""
+        self._abandoned = True
+        self._results.clear()
+        self._lock.release()
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -88,6 +110,11 @@ class Writer:
         assert self._threadsafe is not None
         self._results.append(call)
         self._threadsafe(self._collect)
+
+    def _collect_one(self) -> None:
+        """Tell what was written first; what that leads to is written then, and told in its time."""
+        if self._results:
+            self._results.popleft()()
 
     def _collect(self) -> None:
         while self._results:
