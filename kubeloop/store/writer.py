@@ -78,13 +78,7 @@ class Writer:
         if error is None:
             for _ in _snapshot(self._log, job):
                 pass
-        if self._abandoned:
-            return
-        if self._later is None or not self._log.disk.lag_s:
-            done(error)
-        else:
-            self._results.append(lambda: done(error))
-            self._later(self._log.disk.lag_s, self._collect_one)
+        self._tell(lambda: done(error))
 
     def stop(self) -> None:
         """Wait for what is still under way, and go on inline."""
@@ -104,6 +98,16 @@ class Writer:
         """Let go of the directory."""
         self._log.close()
         self._lock.release()
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        """Have a call made on the loop, which is where we are: when the disk has done its work."""
+        if self._abandoned:
+            return  # The disk itself had it so.
+        if self._later is None or not self._log.disk.lag_s:
+            call()
+        else:
+            self._results.append(call)
+            self._later(self._log.disk.lag_s, self._collect_one)
 
     def _answer(self, call: Callable[[], None]) -> None:
         """Have a call made on the loop, or by `stop` if that comes first. In the thread."""
