@@ -40,8 +40,8 @@ class Registration:
 
     runtime: the container runtime's name, "simulated".
     node:    the Node as the API has it, None if it has none.
-    because: the revision of the Node's fact that is yet to be acted on; 0 if there is none, and
-             what is done is done by the clock.
+    because: the revision of the newest fact of the Node while something may follow from it; 0 if
+             nothing does, and what is done is done by the clock.
     asked:   the `because` of the last request about the Node.
     next_at: when `turn` has something to do again, if nothing happens before.
     """
@@ -119,8 +119,6 @@ class Registration:
             self._status_at, self._node_at, self._stale = now, now + RETRY_S, True
         else:
             self._seen = outcome.revision
-            if self.because == self.asked:  # Else something has happened since.
-                self.because = 0
             if self.node is None:
                 self._node_at = now + RETRY_S  # It will have been seen long before.
 

@@ -295,6 +295,7 @@ def test_what_may_help_wakes_the_waiting(simulate: Simulate, help: str) -> None:
         ground.put("pods", pod("second", "900m"))
         await asyncio.sleep(1)
         assert ground.node_of("second") is None
+        ground.put("nodes", node("node-8", "0"))
         match help:
             case "bigger node":
                 ground.put("nodes", node("node-1", "2"))
@@ -305,8 +306,12 @@ def test_what_may_help_wakes_the_waiting(simulate: Simulate, help: str) -> None:
             case "pod finished":
                 done = pod("first", "900m", phase="Succeeded", nodeName="node-1")
                 ground.put("pods", done)
+        helped = ground.truth.revision + 2
+        ground.put("nodes", node("node-9", "0"))
         await asyncio.sleep(1)
         assert ground.node_of("second") is not None
+        *_, binding = (r for r in ground.truth.asked if r.subresource == "binding")
+        assert binding.because == helped, "and not what was told with it"
 
     simulate(main)
 

@@ -249,6 +249,25 @@ def test_a_retry_is_because_of_what_was_refused_unless_it_is_wanted_otherwise(ow
     assert retry == because
 
 
+def test_of_a_kind_without_generations_any_change_may_be_a_wish() -> None:
+    mini = Mini()
+    mini.start()
+    mini.settle(10)
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+    web = mini.create(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}
+    )
+    assert web is not None and "generation" not in web["metadata"]
+    mini.pump_until_writes()
+    while writes(mini):
+        mini.refuse(ServiceUnavailable("on purpose"))
+    mini.patch(web, {"metadata": {"labels": {"a": "b"}}})
+    relabelled = mini.store.revision
+    mini.settle(10)
+    made = [w.because for w in mini.asked if w.resource == "endpointslices.discovery.k8s.io"]
+    assert made == [relabelled]
+
+
 def told(mini: Mini, reason: str) -> list[Obj]:
     return [e for e in mini.all("events") if e["reason"] == reason]
 
