@@ -35,6 +35,7 @@ from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.protocol import RuntimeFailure
 from kubeloop.actors.runtimes.simulated import Script
 from kubeloop.actors.scheduler import Scheduler
+from kubeloop.actors.settling import QUIET_S, WITHIN_S, settled, unnoticed
 from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.supervisor import Factory, Supervisor
 from kubeloop.actors.world import LoopWorld, World
@@ -221,6 +222,16 @@ class Cluster(travel.TimeTravel):
             labels=wanted.labels,
             wake=wake,
         )
+
+    async def settled(self, *, within_s: float = WITHIN_S, quiet_s: float = QUIET_S) -> None:
+        """Return when nothing is left to be done; see `actors.settling`. Raises: NotSettled."""
+        await settled(self.hub, self._busy, within_s=within_s, quiet_s=quiet_s)
+
+    def _busy(self) -> str | None:
+        what = self.supervisor.busy()
+        if what is None and self._etcd is None:  # Else the nodes of others are not known here.
+            what = unnoticed(self.store, self.supervisor.names())
+        return what
 
     def revision(self) -> int:
         """Return the newest durable revision."""

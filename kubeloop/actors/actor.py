@@ -169,6 +169,19 @@ class AsyncActor(pykka.Actor):
         """Tell whether a message of a failed turn is left to the successor; override. None is."""
         return False
 
+    def busy(self) -> str | None:
+        """Return what it still has to do, for people: "looks at pods/default/web".
+
+        None if nothing but what others, or time, may still bring: it keeps watch, sends heartbeats,
+        and tries in ever longer pauses what nobody can hope for (a container that crashes).
+        Extend; see `settling`.
+        """
+        if self._outbox:
+            return f"has {len(self._outbox)} messages to send"
+        if not self.actor_inbox.empty():
+            return "has messages to read"
+        return "is about to have a turn" if self._turn_due else None
+
     # What subclasses use.
 
     def send(self, name: str, message: bytes) -> None:

@@ -156,6 +156,11 @@ class ApiServer(AsyncActor):
             self.wake_in(max(EXPIRY_MIN_S, at - now), "expiry")
         self._expires_at = at
 
+    def busy(self) -> str | None:
+        if self._unsettled:
+            return "waits for the store"
+        return "has facts to tell" if self._awake else super().busy()
+
     # Feeding the subscribers.
 
     def _list(self, name: str) -> None:

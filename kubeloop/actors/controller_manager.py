@@ -54,6 +54,7 @@ class _Bench:
     """One controller at work.
 
     flying:  its writes on their way;  trouble: why a key's last writes were refused.
+    later:   the keys that will need another look, and when.
     """
 
     controller: Controller
@@ -62,6 +63,7 @@ class _Bench:
     queue: WorkQueue = field(default_factory=WorkQueue)
     flying: int = 0
     trouble: dict[str, str] = field(default_factory=dict)
+    later: dict[str, float] = field(default_factory=dict)
 
 
 class _Write(NamedTuple):
@@ -111,6 +113,17 @@ class ControllerManager(AsyncActor):
             self._work(bench)
         self._set_alarm()
 
+    def busy(self) -> str | None:
+        if not self._may_act():
+            return "has not heard its list"
+        for bench in self._benches:
+            what = bench.queue.busy()
+            for key, at in bench.later.items():
+                what = what or f"will look at {key} in {max(0.0, at - self.world.now()):.0f} s"
+            if what is not None:
+                return f"({bench.controller.name}) {what}"
+        return super().busy()
+
     def idle(self) -> bool:
         """Tell whether nothing is left to do but to wait for the clock."""
         return self._may_act() and all(bench.queue.idle() for bench in self._benches)
@@ -149,7 +162,7 @@ class ControllerManager(AsyncActor):
         self.view.begin()
         self._listing, self._subscribe_at = True, _NEVER
         for bench in self._benches:
-            bench.queue = WorkQueue()
+            bench.queue, bench.later = WorkQueue(), {}
         self._send_fence()
 
     def _send_fence(self) -> None:
@@ -223,9 +236,12 @@ class ControllerManager(AsyncActor):
         """Reconcile one key, and send what that leads to."""
         now_s = self.world.now()
         result = self._reconcile(bench, key, because)
+        bench.later.pop(key, None)
         if result.again_s is not None:
             at_s = now_s + max(0.0, result.again_s)
             bench.queue.add_at(key, at_s, result.since or because)
+            if result.owes:
+                bench.later[key] = at_s
         if result.actions:
             bench.queue.begin(key, len(result.actions), because)
         elif result is not _FAILED:

@@ -95,6 +95,9 @@ class KubeProxy(AsyncActor):
         if self.view.synced:
             self._follow()
 
+    def busy(self) -> str | None:
+        return super().busy() if self.view.synced else "has not heard its list"
+
     def _start_over(self) -> None:
         """Rebuild the table from a fresh list; places that are still wanted stay open."""
         self.view.take_changed()

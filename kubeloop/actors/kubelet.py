@@ -30,7 +30,7 @@ from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.node_events import NodeEvents
 from kubeloop.actors.pod_work import PodWork
 from kubeloop.actors.pods import actions as act
-from kubeloop.actors.pods import life, references
+from kubeloop.actors.pods import life, references, rest
 from kubeloop.actors.pods.addresses import Addresses
 from kubeloop.actors.pods.admission import Admission
 from kubeloop.actors.pods.downward import ConfigError, Host
@@ -119,6 +119,11 @@ class Kubelet(AsyncActor):
         if now >= self._collect_at:
             self._collect_images(now)
         self._set_timer(now)
+
+    def busy(self) -> str | None:
+        if not self._ready or self._listed is not None:
+            return "has not heard its list"
+        return rest.busy(self.pods, self.reports, self.world.now()) or super().busy()
 
     # What is heard.
 

@@ -86,6 +86,13 @@ class Scheduler(AsyncActor):
             self._wake()
             self._place_all()
 
+    def busy(self) -> str | None:
+        if not self._synced:
+            return "has not heard its list"
+        if self._bindings:
+            return f"binds {next(iter(self._bindings))}"
+        return self._queue.busy() or super().busy()
+
     # Folding.
 
     def _fold(self, fact: Fact) -> None:

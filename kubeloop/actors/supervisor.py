@@ -144,6 +144,16 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - a factory may fail in any way, like a turn.
             self._restart(name, error)
 
+    def busy(self) -> str | None:
+        """Return what some actor still has to do, None if nobody has anything; see `settling`."""
+        for name in self._factories:
+            actor = self._actors.get(name)
+            if actor is None:
+                return f"{name} has failed, and will be restarted"
+            if (what := actor.busy()) is not None:
+                return f"{name} {what}"
+        return None
+
     def stop(self, name: str) -> None:
         """Stop one actor for good; its name is free again."""
         if timer := self._timers.pop(name, None):

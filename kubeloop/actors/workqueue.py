@@ -155,6 +155,16 @@ class WorkQueue:
         """Return how many keys may be looked at now."""
         return len(self._ready)
 
+    def busy(self) -> str | None:
+        """Return a key that is ready, in flight, or to be tried again, and how; None if none is."""
+        for key in self._ready:
+            return f"looks at {key}"
+        for key in self._flights:
+            return f"waits for what it wrote because of {key}"
+        for key, failures in self._failures.items():
+            return f"has failed {failures} times at {key}, and will try again"
+        return None
+
     def idle(self) -> bool:
         """Tell whether nothing is ready and nothing in flight; alarms may still be set."""
         return not self._ready and not self._flights

@@ -43,12 +43,15 @@ class Result:
     """What one look at a key led to: writes, events, and when to look again [s from now].
 
     since: the revision of the fact that set that clock going; 0: of the one that made us look now.
+    owes: something is left to be done then, whatever else happens; else it is only looked whether
+          all is still well.
     """
 
     actions: Sequence[Action] = ()
     events: Sequence[Event] = ()
     again_s: float | None = None
     since: int = 0
+    owes: bool = False
 
 
 NOTHING: Final = Result()

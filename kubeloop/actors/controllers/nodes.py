@@ -96,9 +96,10 @@ class NodeLifecycleController:
         actions = self._mark_not_ready(node, pods, now_s)
         evictions, next_s = self._evict(taints, pods, now_s)
         actions += evictions
+        owes = next_s is not None
         if next_s is not None and (wait_s is None or next_s < wait_s):
-            return Result(actions, again_s=next_s)  # Since the taint made us look.
-        return Result(actions, again_s=wait_s, since=heard)
+            return Result(actions, again_s=next_s, owes=owes)  # Since the taint made us look.
+        return Result(actions, again_s=wait_s, owes=owes, since=heard)
 
     def _give_up(self, node: Object, now_s: float) -> Action:
         """Return the write that tells that a node has fallen silent."""

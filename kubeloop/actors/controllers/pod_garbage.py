@@ -75,7 +75,7 @@ class PodGarbageCollector:
         if pod["spec"].get("nodeName"):
             young_s = unix_s(pod["metadata"]["creationTimestamp"]) + QUARANTINE_S - now_s
             if young_s > 0:
-                return Result(again_s=young_s)
+                return Result(again_s=young_s, owes=True)
             told = ("DeletionByPodGC", "PodGC: node no longer exists")
             actions = self._write.disrupt(pod, *told, now_s, failed=True)
         return Result([*actions, self._delete(pod)])

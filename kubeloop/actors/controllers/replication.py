@@ -103,7 +103,7 @@ class ReplicationController:
             actions.append(Action(self._write.update(changed, subresource="status")))
         if next_ is None:
             return Result(actions)
-        return Result(actions, again_s=next_[0], since=next_[1])
+        return Result(actions, again_s=next_[0], owes=True, since=next_[1])
 
     def _claim(
         self, set_: Object, selector: LabelSelector, mine: Sequence[Object], view: View

@@ -109,6 +109,14 @@ class Queue:
             heapq.heappop(self._active)
         return False
 
+    def busy(self) -> str | None:
+        """Return which pod will be tried without anything having changed; None if none will."""
+        parked = sum(map(len, self._parked.values()))
+        if len(self._pods) == parked:
+            return None
+        waiting = {key for pods in self._parked.values() for key in pods}
+        return f"tries {next(key for key in self._pods if key not in waiting)}"
+
     def park(self, pending: Pending, now: float) -> None:
         """No node will do: let the pod wait until one may."""
         self._later(pending, now + PARKED_MAX_S)
