@@ -7,7 +7,9 @@ this holds in the thread of a simulation while its callbacks run: other threads,
 `run`, see the world as it is.
 
 Not seen to: CPU time (`time.process_time`) is real, to measure what a simulation costs; keys and
-handshakes of TLS are made by OpenSSL; `numpy.random`; local time is that of the machine's TZ.
+handshakes of TLS are made by OpenSSL; `numpy.random`; local time is that of the machine's TZ; the
+functions of `random` have one state for all threads, so simulations in two threads at the same time
+disturb each other there.
 """
 
 import gc
