@@ -58,11 +58,14 @@ class Registration:
         self._asking: set[str] = set()
         self._images: list[dict[str, Any]] = []
         self._stale = True  # Something may have to be written that was not looked at yet.
+        self._images_moved = False  # There are others since; they are told with a heartbeat.
 
     def images(self, records: Sequence[ImageRecord]) -> None:
         """Take the images that are on the node, for its status: the largest come first."""
         ordered = sorted(records, key=lambda r: (-r.size_bytes, r.digest))[:IMAGES_MAX]
-        self._images = [{"names": [*r.names], "sizeBytes": r.size_bytes} for r in ordered]
+        images = [{"names": [*r.names], "sizeBytes": r.size_bytes} for r in ordered]
+        if images != self._images:
+            self._images, self._images_moved = images, True
 
     def observe(self, node: Object | None, revision: int = 0) -> None:
         """Take the Node as the API has it now. revision: of the fact that tells it."""
@@ -78,9 +81,9 @@ class Registration:
     def turn(self, now: float, wall_s: float) -> list[Request]:
         """Return the requests due now; set `next_at`."""
         requests = []
-        stale = self._stale or now >= self._status_at
-        if stale and self._judges() and now >= self._node_at:
-            self._stale = self.node is None
+        due = self._stale or now >= self._status_at
+        if due and now >= self._node_at and self._judges():
+            self._stale, self._images_moved = self.node is None, False
             request = self._create() if self.node is None else self._update(now, wall_s)
             if request is None:
                 self.because = 0
@@ -89,15 +92,23 @@ class Registration:
                 requests.append(request)
         if self.node is not None and "lease" not in self._asking and now >= self._lease_at:
             self._lease_at = now + self.config.heartbeat_s
-            self._stale = True  # With every heartbeat the Node is looked at, too.
+            self._stale = self._stale or self._images_moved
             requests.append(self._renew(wall_s))
-        self._asking.update(request.tag for request in requests)
-        node_at = self._node_at if self.node is None else max(self._node_at, self._status_at)
-        self.next_at = min(
-            node_at if self._judges() else NEVER,
-            self._lease_at if self.node is not None and "lease" not in self._asking else NEVER,
-        )
+        for request in requests:
+            self._asking.add(request.tag)
+        self.next_at = self._next_at(now)
         return requests
+
+    def _next_at(self, now: float) -> float:
+        if self.node is None:
+            return self._node_at if self._judges() else NEVER
+        # While the answer is awaited it is the time of the next, which will be right most often.
+        at = NEVER if self._lease_at <= now else self._lease_at
+        if self._status_at < at or self._node_at < at:
+            node_at = max(self._node_at, self._status_at)
+            if node_at < at and self._judges():
+                return node_at
+        return at
 
     def _judges(self) -> bool:
         """Tell whether what is known of the Node is fresh enough to act on."""

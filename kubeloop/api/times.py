@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import modf
 
 
 def rfc3339(unix_s: float) -> str:
@@ -16,7 +17,9 @@ def _second(unix_s: int) -> str:
 
 def rfc3339_micro(unix_s: float) -> str:
     """Return metav1.MicroTime: six decimals, "2026-11-23T05:58:18.123456Z"."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    fraction, whole = modf(unix_s)
+    second, micros = divmod(round(fraction * 1e6), 1_000_000)
+    return f"{_second(int(whole) + second)[:-1]}.{micros:06}Z"
 
 
 def parse(text: str) -> float:

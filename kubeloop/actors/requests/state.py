@@ -13,13 +13,13 @@ import msgpack
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.claims import claim_key, claimant, claims
-from kubeloop.api.calls import Request
+from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
 from kubeloop.api.uids import new_uid
 from kubeloop.store.facts import Cause, key_of, prefix_of
-from kubeloop.store.history import CompareFailed, Write
+from kubeloop.store.history import CompareFailed, Stored, Write
 from kubeloop.store.store import Store, StoreFailed, StoreFull
 
 _NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's rand.String: no words.
@@ -100,6 +100,19 @@ class State:
         if create and resource.namespaced:
             checks = self._namespace_is_as_it_was(metadata["namespace"])
         self._commit(writes, checks, resource, metadata["name"], request)
+
+    def rewrite(self, stored: Stored, obj: Object, request: Request) -> Outcome:
+        """Write `obj`, which is valid, in the place of what is stored; return the outcome.
+
+        Raises: Conflict, ServiceUnavailable.
+        """
+        revision = self.store.revision + 1
+        metadata = obj["metadata"]
+        metadata["resourceVersion"] = str(revision)
+        value = msgpack.packb(obj)
+        write = Write(stored.key, value, stored.revision)
+        self._commit([write], {}, resource_of(request), metadata["name"], request)
+        return Outcome(request.tag, 200, revision, value)
 
     def remove(self, resource: Resource, obj: Object, request: Request) -> None:
         """Delete `obj` for good; with dryRun only pretend."""

@@ -9,6 +9,7 @@ import msgpack
 
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
+from kubeloop.actors.requests.heartbeats import renew
 from kubeloop.actors.requests.metadata import (
     check_kind,
     check_namespace,
@@ -83,6 +84,9 @@ def update(state: State, request: Request) -> Outcome:
 
 def patch(state: State, request: Request) -> Outcome:
     """Patch an object, or its status. Raises: any ApiError a patch can meet."""
+    renewed = renew(state, request)
+    if renewed is not None:
+        return renewed
     resource = resource_of(request)
     warnings: list[str] = []
 
