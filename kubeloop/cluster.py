@@ -10,8 +10,7 @@ It is the only module that knows all rooms; none of them knows it.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,39 +21,31 @@ import msgpack
 from kubeloop import travel
 from kubeloop.actors.actor import ActorFailed, MailboxFull
 from kubeloop.actors.api_server import ApiServer, Subscriptions
-from kubeloop.actors.controller_manager import ControllerManager
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
-from kubeloop.actors.elector import Elector
-from kubeloop.actors.kube_proxy import KubeProxy
-from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.messages import API_SERVER
-from kubeloop.actors.pods.logs import attempt_of, container_id
 from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
-from kubeloop.actors.runtimes.protocol import RuntimeFailure
 from kubeloop.actors.runtimes.simulated import Script
-from kubeloop.actors.scheduler import Scheduler
 from kubeloop.actors.settling import QUIET_S, WITHIN_S, settled, unnoticed
 from kubeloop.actors.signing import ERA_BITS, Signer
-from kubeloop.actors.supervisor import Factory, Supervisor
+from kubeloop.actors.supervisor import NoSuchActor, Supervisor
 from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyRequests
+from kubeloop.fleet import Fleet
+from kubeloop.leaders import start_leaders
 from kubeloop.net.client import Client
-from kubeloop.net.gate import Feed, Gate, Wake, Wanted
-from kubeloop.nodes import Node, Nodes, SimulatedNodes
-from kubeloop.store.disk import Disk, RealDisk
+from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
+from kubeloop.nodes import Nodes, SimulatedNodes
+from kubeloop.store.disk import Disk
 from kubeloop.store.history import Retention
-from kubeloop.store.recovery import CorruptLog
 from kubeloop.store.store import Store, Sync
-from kubeloop.stores import EtcdAccess, StartFailed, connect_etcd
+from kubeloop.stores import EtcdAccess, StartFailed, connect_etcd, open_directory
 
 if TYPE_CHECKING:
     from kubeloop.endpoint import Endpoint
 
-CONTROLLER_MANAGER: Final = "controller-manager"
-SCHEDULER: Final = "scheduler"
 READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
 
 
@@ -116,12 +107,15 @@ class Cluster(travel.TimeTravel):
         self._image_dir = None if image_dir is None else Path(image_dir)
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._origin: Store | None = None
-        self._nodes: dict[str, Node] = {}
+        self._before: Cluster | None = None
+        self._prepared = False
         self._endpoint: Endpoint | None = None
+        self._endpoint_before: Endpoint | None = None
         self.gate: Gate | None = None  # See `net.gate`: None but in a simulation.
         self.supervisor: Supervisor
         self.store: Store
         self.nodes: Nodes
+        self.fleet: Fleet
         self.api: Client
 
     # Life.
@@ -146,7 +140,11 @@ class Cluster(travel.TimeTravel):
             await self.stop()
             raise
 
-    async def _start(self) -> None:
+    async def prepare(self) -> None:
+        """Open the store, and have what nodes are made of; `start` does so if nobody has.
+
+        Raises: StartFailed, and it must be stopped.
+        """
         loop = asyncio.get_running_loop()
         # A loop that keeps its own wall clock (a virtual one) is asked for the time.
         self.world = LoopWorld(loop, seed=self.seed, wall=getattr(loop, "wall", time.time))
@@ -155,10 +153,16 @@ class Cluster(travel.TimeTravel):
         self.store = await self._open_store(loop)
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
+        self.fleet = Fleet(self.supervisor, self.nodes)
         self._signer = Signer("", "", self.world.rng.getrandbits(ERA_BITS))
-        self.api, self._own = Client(self), Client(self, user=API_SERVER_USER)
-        settings = self.api_settings
-        subscriptions = Subscriptions({})
+        self.api, self._own = Client(self), Client(_Inside(self), user=API_SERVER_USER)
+        self._subscriptions = Subscriptions({})
+        self._prepared = True
+
+    async def _start(self) -> None:
+        if not self._prepared:
+            await self.prepare()
+        settings, subscriptions = self.api_settings, self._subscriptions
         self.supervisor.start(
             API_SERVER,
             lambda scene, name: ApiServer(
@@ -170,10 +174,12 @@ class Cluster(travel.TimeTravel):
         for obj in bootstrap_objects(settings):
             await self._ensure(obj)
         await self._announce()
-        self._start_leaders()
+        start_leaders(self.supervisor, self._controllers, self._identity if self._etcd else None)
         for name, index in self._first_nodes():
-            self._start_node(name, index)
+            pods = travel.pods_on(self._origin, name) if self._origin is not None else ()
+            self.fleet.start(name, index, pods)
         await self._ready()
+        self._before = self._endpoint_before = None  # All that is needed of it was taken over.
 
     async def stop(self) -> None:
         """Stop everything that was started; harmless if nothing was."""
@@ -187,12 +193,22 @@ class Cluster(travel.TimeTravel):
         if hasattr(self, "store"):
             await self.store.aclose()
 
+    def kill(self) -> None:
+        """End at once, as a process does that is killed: nothing more is done, nobody is told.
+
+        All pods are lost, as their machine is. `stop` must follow.
+        Raises: ValueError if pods are real processes.
+        """
+        nodes = self._simulated("be lost")
+        self.store.abandon()
+        self.supervisor.stop_all()
+        nodes.lose()
+
     # What the wire needs.
 
     def ask(self, request: Request) -> Coroutine[Any, Any, Outcome]:
         """Have the API server handle a request. Raises: as `Gate.ask`, if there is one."""
-        if not request.id:
-            request = replace(request, id=self._signer.next_id())
+        request = self._signed(request)
         return self._ask(request) if self.gate is None else self.gate.ask(request, self._ask)
 
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
@@ -200,6 +216,9 @@ class Cluster(travel.TimeTravel):
         if self.gate is None:
             return self._watch(wanted, wake)
         return await self.gate.open(wanted, wake, self._watch)
+
+    def _signed(self, request: Request) -> Request:
+        return request if request.id else replace(request, id=self._signer.next_id())
 
     async def _ask(self, request: Request) -> Outcome:
         try:
@@ -210,9 +229,13 @@ class Cluster(travel.TimeTravel):
         except MailboxFull as error:
             refused = TooManyRequests(f"the API server is overloaded: {error}").status()
             return Outcome(request.tag, 429, 0, msgpack.packb(refused))
+        except NoSuchActor as error:
+            raise Severed(f"the cluster {self.name} does not run") from error
         return Outcome(*msgpack.unpackb(answer)[1:])
 
     def _watch(self, wanted: Wanted, wake: Wake) -> Feed:
+        if self.supervisor.inbox(API_SERVER) is None:
+            raise Severed(f"the cluster {self.name} does not run")
         return self.hub.open(
             resources=[wanted.resource],
             revision=wanted.revision,
@@ -242,20 +265,9 @@ class Cluster(travel.TimeTravel):
     ) -> AsyncIterator[tuple[float, bytes]]:
         """Yield (seconds since 1970, line) of a container's log. Raises: ApiError."""
         found = await self.api.get("pods", pod, namespace=namespace)
-        name = found.spec.get("nodeName", "")
-        if not name:
-            return  # As Kubernetes has it: nothing has been written yet.
-        attempt = attempt_of(found, container, previous=previous)
-        node = self._nodes.get(name)
-        if node is None:
-            raise InternalError(f"node {name} does not answer: its logs cannot be read")
-        lines = node.runtime.logs(found.uid, container, attempt=attempt, follow=follow)
-        try:
-            async for told in lines:
-                yield told
-        except RuntimeFailure:
-            id_ = container_id(found, container)
-            yield self.world.wall(), f"unable to retrieve container logs for {id_}\n".encode()
+        asked = {"previous": previous, "follow": follow}
+        async for told in self.fleet.logs(found, container, world=self.world, **asked):
+            yield told
 
     # What users of the endpoint need.
 
@@ -301,26 +313,55 @@ class Cluster(travel.TimeTravel):
         its actors to list them.
         Raises: Expired; ValueError if pods are real processes: these cannot be copied.
         """
+        self._simulated("be copied")
+        fork = self._like(name=f"{self.name}-fork", seed=self.seed if seed is None else seed)
+        fork._origin = self.store.fork(revision)
+        return fork
+
+    def successor(self, *, seed: int, disk: Disk | None = None) -> "Cluster":
+        """Return a cluster that goes on with what this one leaves, once it has ended.
+
+        It is not started yet. It has the same data directory, on `disk` if that is told; the same
+        nodes, with the images they have; and it is reached the same way.
+        seed: another one, or it would draw the same ids again.
+        Raises: ValueError if pods are real processes.
+        """
+        self._simulated("go over to a successor")
+        new = self._like(
+            name=self.name,
+            seed=seed,
+            data_dir=self.data_dir,
+            disk=disk or self._disk,
+            sync=self._sync,
+            etcd=self._etcd,
+            rest=self._rest,
+            tls=self._tls,
+            port=self._port if self._endpoint is None else self._endpoint.port,
+        )
+        new._before, new._endpoint_before = self, self._endpoint
+        return new
+
+    def _simulated(self, what: str) -> SimulatedNodes:
         if not isinstance(self.nodes, SimulatedNodes):
-            raise ValueError(f"runtime={self._runtime!r}: only simulated pods can be copied")
-        fork = Cluster(
-            name=f"{self.name}-fork",
+            raise ValueError(f"runtime={self._runtime!r}: only simulated pods can {what}")
+        return self.nodes
+
+    def _like(self, **options: Any) -> "Cluster":
+        return Cluster(
             nodes=self.node_count,
             images=self._images,
             retention=self._retention,
-            seed=self.seed if seed is None else seed,
             settings=self._settings,
             controllers=self._controllers,
+            **options,
         )
-        fork._origin = self.store.fork(revision)
-        return fork
 
     # Nodes.
 
     async def add_node(self, name: str) -> None:
         """Start one more node; return when it is Ready."""
         self.node_count += 1
-        self._start_node(name, self.node_count)
+        self.fleet.start(name, self.node_count)
         await self.api.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
 
     async def stop_node(self, name: str) -> None:
@@ -328,16 +369,27 @@ class Cluster(travel.TimeTravel):
 
         The Node object stays, and becomes NotReady when its lease runs out.
         """
-        self.supervisor.stop(f"kube-proxy/{name}")
-        self.supervisor.stop(f"kubelet/{name}")
-        node = self._nodes.pop(name)
-        await self.nodes.remove(node)
+        await self.fleet.stop(name)
+
+    def start_node(self, name: str) -> None:
+        """Give a node its power back: it has its name, its address and its images, and no pods.
+
+        Raises: KeyError if there never was such a node.
+        """
+        self.fleet.start(name, self.fleet.indexes[name])
+
+    def watch_anew(self, actor: str) -> None:
+        """Have an actor list and watch again, as when its connection to the API server broke."""
+        wish = self._subscriptions.by_name.get(actor)
+        if wish is not None:
+            self.supervisor.tell(API_SERVER, wish.encode())
 
     # Parts.
 
     def _make_nodes(self, world: World) -> Nodes:
         if self._runtime == "simulated":
-            return SimulatedNodes(world, self._images)
+            before = None if self._before is None else self._before._simulated("go on")
+            return SimulatedNodes(world, self._images, before)
         from kubeloop.process_nodes import ProcessNodes
 
         directory = None if self.data_dir is None else self.data_dir / "nodes"
@@ -356,6 +408,8 @@ class Cluster(travel.TimeTravel):
 
     def _first_nodes(self) -> Sequence[tuple[str, int]]:
         """Return the name and the index of each node to begin with."""
+        if self._before is not None:
+            return list(self._before.fleet.indexes.items())
         if self._origin is None:
             return [(f"node-{index}", index) for index in range(1, self.node_count + 1)]
         found = travel.nodes_at(self._origin)
@@ -369,21 +423,14 @@ class Cluster(travel.TimeTravel):
             return await connect_etcd(self._etcd, self._retention)
         if self.data_dir is None:
             return Store.memory(retention=self._retention)
-        path = self.data_dir / "store"
-        if self._disk is None:
-            path.mkdir(parents=True, exist_ok=True)
-        try:
-            return Store.open(
-                self._disk or RealDisk(),
-                str(path),
-                threadsafe=None if self._disk else lambda call: _call_on(loop, call),
-                fresh_id=self.world.rng.randbytes(16),
-                retention=self._retention,
-                sync=self._sync,
-                later=loop.call_later,
-            )
-        except (CorruptLog, OSError) as error:
-            raise StartFailed(f"the store in {path} cannot be opened: {error}") from error
+        return open_directory(
+            self.data_dir / "store",
+            self._disk,
+            loop=loop,
+            fresh_id=self.world.rng.randbytes(16),
+            retention=self._retention,
+            sync=self._sync,
+        )
 
     async def _start_endpoint(self) -> None:
         from kubeloop.endpoint import Endpoint  # aiohttp is heavy, and many tests need no REST.
@@ -393,8 +440,9 @@ class Cluster(travel.TimeTravel):
             name=self.name,
             port=self._port,
             tls=self._tls,
-            directory=None if self.data_dir is None else self.data_dir / "endpoint",
+            directory=None if self._disk or not self.data_dir else self.data_dir / "endpoint",
             world=self.world,
+            before=self._endpoint_before,
         )
         try:
             await endpoint.start()
@@ -419,55 +467,8 @@ class Cluster(travel.TimeTravel):
         change = {"endpoints": wanted["endpoints"], "ports": wanted["ports"]}
         await self._own.patch("endpointslices", "kubernetes", change, type_="merge")
 
-    def _start_leaders(self) -> None:
-        """Start what there may be one of: at once, or when it is elected if others may be, too."""
-        factories: dict[str, Factory] = {
-            CONTROLLER_MANAGER: lambda scene, name: ControllerManager(
-                scene, name, settings=self._controllers
-            ),
-            SCHEDULER: Scheduler,
-        }
-        for name, factory in factories.items():
-            if self._etcd is None:
-                self.supervisor.start(name, factory)
-            else:
-                self._start_elector(name, factory)
-
-    def _start_elector(self, leader: str, factory: Factory) -> None:
-        identity = f"{self.name}-{random.SystemRandom().getrandbits(64):016x}"
-
-        def end() -> None:
-            if leader in self.supervisor.names():
-                self.supervisor.stop(leader)
-
-        self.supervisor.start(
-            f"elector/{leader}",
-            lambda scene, name: Elector(
-                scene,
-                name,
-                lease=f"kube-{leader}",
-                identity=identity,
-                begin=lambda: self.supervisor.start(leader, factory),
-                end=end,
-            ),
-        )
-
-    def _start_node(self, name: str, index: int) -> None:
-        node = self.nodes.make(name, index)
-        if self._origin is not None:
-            assert isinstance(self.nodes, SimulatedNodes)
-            self.nodes.adopt(node, travel.pods_on(self._origin, name))
-        self._nodes[name] = node
-        self.supervisor.start(
-            f"kubelet/{name}",
-            lambda scene, actor: Kubelet(
-                scene, actor, node=node.config, runtime=node.runtime, prober=node.prober
-            ),
-        )
-        self.supervisor.start(
-            f"kube-proxy/{name}",
-            lambda scene, actor: KubeProxy(scene, actor, node=name, data_path=node.data_path),
-        )
+    def _identity(self) -> str:
+        return f"{self.name}-{random.SystemRandom().getrandbits(64):016x}"
 
     async def _ensure(self, obj: dict[str, Any]) -> None:
         """Create an object unless it is there. Raises: ApiError."""
@@ -479,13 +480,20 @@ class Cluster(travel.TimeTravel):
 
     async def _ready(self) -> None:
         try:
-            for name in self._nodes:
-                await self.api.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
+            for name in self.fleet.running:
+                await self._own.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
         except (TimeoutError, NotFound) as error:
             raise StartFailed(f"the cluster did not become ready: {error}") from error
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Run `call` on the loop, from another thread; a loop that has closed has no use for it."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(call)
+class _Inside:
+    """A cluster as its own parts ask it: past its gate."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def ask(self, request: Request) -> Outcome:
+        return await self._cluster._ask(self._cluster._signed(request))
+
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        return self._cluster._watch(wanted, wake)

@@ -23,7 +23,11 @@ _TOKEN_BYTES: Final = 32
 
 
 class Endpoint:
-    """A REST endpoint. directory: where token and certificates are kept; None for this run only."""
+    """A REST endpoint.
+
+    directory: where token and certificates are kept; None for this run only.
+    before:    one whose token and certificates this one takes over.
+    """
 
     def __init__(
         self,
@@ -34,20 +38,20 @@ class Endpoint:
         tls: bool,
         directory: Path | None,
         world: World,
+        before: "Endpoint | None" = None,
     ) -> None:
         self.name, self._world, self._tls = name, world, tls
         self._backend, self._wanted_port = backend, port
-        self._directory = directory
+        self._directory, self._before = directory, before
         self._server: RestServer | None = None
         self.token = ""
-        self._authority: bytes | None = None
+        self._certificates: Certificates | None = None
 
     async def start(self) -> None:
         """Listen. Raises: OSError if the port is taken, or the directory cannot be written."""
         self.token = self._find_token()
-        certificates = self._find_certificates() if self._tls else None
-        tls = None if certificates is None else server_context(certificates)
-        self._authority = None if certificates is None else certificates.authority
+        found = self._certificates = self._find_certificates() if self._tls else None
+        tls = None if found is None else server_context(found)
         for port in self._ports():
             self._server = RestServer(
                 self._backend,
@@ -66,6 +70,7 @@ class Endpoint:
                     raise
             else:
                 break
+        self._before = None
         if self._directory is not None:
             (self._directory / "port").write_text(f"{self.port}\n")
 
@@ -88,7 +93,8 @@ class Endpoint:
 
     def kubeconfig(self) -> dict[str, Any]:
         """Return a kubeconfig that is complete in itself."""
-        return kubeconfig(self.name, url=self.url, token=self.token, authority=self._authority)
+        authority = None if self._certificates is None else self._certificates.authority
+        return kubeconfig(self.name, url=self.url, token=self.token, authority=authority)
 
     def _ports(self) -> list[int]:
         """Return the ports to try: a restarted cluster likes to be where it was."""
@@ -98,6 +104,8 @@ class Endpoint:
         return [int(path.read_text()), self._wanted_port]
 
     def _find_token(self) -> str:
+        if self._before is not None:
+            return self._before.token
         if self._directory is None:
             return secrets.token_urlsafe(_TOKEN_BYTES)
         path = self._directory / "token"
@@ -108,6 +116,8 @@ class Endpoint:
 
     def _find_certificates(self) -> Certificates:
         """Return those of the last run, or new ones; kept only if there is a directory."""
+        if self._before is not None and self._before._certificates is not None:
+            return self._before._certificates
         if self._directory is None:
             return make_certificates([], [HOST], now=self._world.wall())
         paths = [self._directory / name for name in ("ca.crt", "server.crt", "server.key")]

@@ -12,20 +12,24 @@ from kubeloop.actors.kube_proxy import DataPath, TableOnly
 from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.probes import Prober
 from kubeloop.actors.runtimes.protocol import Runtime
-from kubeloop.actors.runtimes.simulated import Ledger, Script, SimulatedRuntime
-from kubeloop.actors.world import World
+from kubeloop.actors.runtimes.simulated import Ledger, Script, SimulatedRegistry, SimulatedRuntime
+from kubeloop.actors.world import Clock, OwnClock, World
 
 SIMULATED_POD_CIDR: Final = "127.244.0.0/16"  # A simulated pod may be dialled: that leads nowhere.
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node's parts. The kubelet uses runtime and prober, kube-proxy the data path."""
+    """One node's parts. The kubelet uses runtime and prober, kube-proxy the data path.
+
+    world: time as it is there: a node has a clock of its own.
+    """
 
     config: NodeConfig
     runtime: Runtime
     prober: Prober
     data_path: DataPath
+    world: World
 
 
 class Nodes(Protocol):
@@ -39,7 +43,7 @@ class Nodes(Protocol):
         """Make what nodes share. Raises: OSError."""
 
     def make(self, name: str, index: int) -> Node:
-        """Return the parts of a new node; index from 1."""
+        """Return the parts of a node, index from 1; what it has kept if it was removed before."""
 
     async def remove(self, node: Node) -> None:
         """Take a node away, with all that runs on it."""
@@ -51,30 +55,49 @@ class Nodes(Protocol):
 class SimulatedNodes:
     """Nodes whose pods are scripts of behaviour; see `runtimes.simulated`.
 
-    ledger: what runs where, of all of them;  made: those there are.
+    before:   those of an earlier cluster, that are started again: what their disks hold is kept.
+    ledger:   what runs where, of all of them, and of those before.
+    registry: where all of them have their images from.
+    runtimes: of those nodes there are, by name;  clocks: on the wall of each.
     """
 
     runtime_name = "simulated"
     proxy_mode = TableOnly.name
     pod_cidr = SIMULATED_POD_CIDR
 
-    def __init__(self, world: World, images: Mapping[str, Script] | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        images: Mapping[str, Script] | None = None,
+        before: "SimulatedNodes | None" = None,
+    ) -> None:
         self.world, self.images = world, images
-        self.ledger = Ledger()
         self.made: list[Node] = []
-        self.runtimes: dict[str, SimulatedRuntime] = {}  # By the name of their node.
+        self.runtimes: dict[str, SimulatedRuntime] = {}
+        self.ledger: Ledger = Ledger() if before is None else before.ledger
+        self.registry: SimulatedRegistry = (
+            SimulatedRegistry(images) if before is None else before.registry
+        )
+        self.clocks: dict[str, Clock] = {} if before is None else before.clocks
+        self._machines: dict[str, SimulatedRuntime] = {} if before is None else before._machines
 
     async def start(self) -> None:
-        """Nothing is shared."""
+        """Nothing is shared that must be started."""
 
     def make(self, name: str, index: int) -> Node:
         config = NodeConfig(
             name=name, index=index, address=f"127.1.{index // 250}.{index % 250 + 1}",
             pod_cidr=pod_cidr_of(self.pod_cidr, index),
         )  # fmt: skip
-        runtime = SimulatedRuntime(self.world, images=self.images, node=name, ledger=self.ledger)
+        world = OwnClock(self.world, self.clocks.setdefault(name, Clock()))
+        runtime = self._machines.get(name)
+        if runtime is None:
+            runtime = self._machines[name] = SimulatedRuntime(
+                world, images=self.images, node=name, ledger=self.ledger, registry=self.registry
+            )
+        runtime.world = world
         self.runtimes[name] = runtime
-        node = Node(config, runtime, runtime, TableOnly())
+        node = Node(config, runtime, runtime, TableOnly(), world)
         self.made.append(node)
         return node
 
@@ -82,6 +105,11 @@ class SimulatedNodes:
         """Have pods run on a new node that run by their status: those of another cluster's."""
         for pod in pods:
             self.runtimes[node.config.name].adopt(pod)
+
+    def lose(self) -> None:
+        """Lose all pods without a word, as machines do whose power goes."""
+        for runtime in self.runtimes.values():
+            runtime.lose()
 
     async def remove(self, node: Node) -> None:
         self.made.remove(node)

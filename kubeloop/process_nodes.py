@@ -82,7 +82,7 @@ class ProcessNodes:
             sockets=runtime.network,
         )
         self._runtimes[name], self._proxies[name] = runtime, proxy
-        return Node(config, runtime, SocketProber(self.dial), proxy)
+        return Node(config, runtime, SocketProber(self.dial), proxy, self._world)
 
     async def remove(self, node: Node) -> None:
         await self._proxies.pop(node.config.name).close()

@@ -139,15 +139,13 @@ class AsyncActor(pykka.Actor):
     """An actor that handles whatever has arrived in one synchronous turn.
 
     Subclasses write `on_batch`; it runs to completion: no await, so nothing changes under it.
-
-    world: its own, if that of the scene is another.
     """
 
-    def __init__(self, scene: Scene, name: str, *, world: World | None = None) -> None:
+    def __init__(self, scene: Scene, name: str) -> None:
         super().__init__()
         self.actor_urn = f"urn:kubeloop:{name}"
         self.actor_ref.actor_urn = self.actor_urn
-        self.scene, self.name, self.world = scene, name, world or scene.world
+        self.scene, self.name, self.world = scene, name, scene.world
         self.reach: Reach = scene.inbox  # Finds the mailboxes of others.
         self.pace: Pace | None = None  # Has turns begin, if not the world does at once.
         self.around: Around | None = None  # Has turns, in place of `on_batch`.

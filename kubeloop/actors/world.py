@@ -39,6 +39,46 @@ class World(Protocol):
         """Start what must await as a task of the loop."""
 
 
+class Clock:
+    """A clock on a wall that may be wrong, in several ways at once."""
+
+    def __init__(self) -> None:
+        self._wrongs: list[tuple[float, float, float]] = []
+
+    def go_wrong(
+        self, now: float, *, ahead_s: float = 0.0, rate: float = 1.0
+    ) -> Callable[[], None]:
+        """Be ahead by so much, and from now on faster: so many seconds in one; 0 stands still.
+
+        Returns: what sets it right again.
+        """
+        wrong = (ahead_s, rate - 1.0, now)
+        self._wrongs.append(wrong)
+
+        def end() -> None:
+            if wrong in self._wrongs:
+                self._wrongs.remove(wrong)
+
+        return end
+
+    def error_s(self, now: float) -> float:
+        """Return by how many seconds it is ahead."""
+        return sum([ahead + gain * (now - since) for ahead, gain, since in self._wrongs])
+
+
+class OwnClock:
+    """A world like another, but for its clock on the wall: that of one machine."""
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        self.rng, self.now, self.soon = world.rng, world.now, world.soon
+        self.later, self.spawn = world.later, world.spawn
+        self._wall, self._clock = world.wall, clock
+
+    def wall(self) -> float:
+        """Return seconds since 1970, as the clock shows it."""
+        return self._wall() + self._clock.error_s(self.now())
+
+
 class LoopWorld:
     """The world of a running asyncio loop.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "operator"
 _ADDRESS: Final = "192.0.2.1"  # RFC 5737: nobody has it.
+_GRACE_S: Final = 30.0  # As a pod's terminationGracePeriodSeconds.
 _CANCELS_MAX: Final = 1000  # A task that goes on after so many will not end.
 
 
@@ -45,8 +46,8 @@ class Program:
                 await asyncio.wait([task, crashed], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 task.cancel()
-                if not crashed.done():  # Then in its own time.
-                    await asyncio.gather(task, return_exceptions=True)
+                if not crashed.done():  # Then it may clean up, as one that hears TERM.
+                    await asyncio.wait([task], timeout=_GRACE_S)
                 await self._kill()
             if not crashed.done():
                 task.result()

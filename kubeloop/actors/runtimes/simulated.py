@@ -2,6 +2,9 @@
 
 For tests and for scale. It is a prober, too, since nobody listens in its pods. A `Ledger` that all
 nodes of a cluster share tells who runs what, and remembers if a pod ever ran on two nodes.
+
+What may go wrong there: a process is killed, hangs, cannot be killed, or its probes fail; starts
+take longer; the runtime itself answers nothing; the machine loses its power.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubeloop.actors.runtimes.ledger import Ledger
 from kubeloop.actors.runtimes.protocol import (
     ContainerRecord,
     ContainerSpec,
@@ -21,56 +25,25 @@ from kubeloop.actors.runtimes.protocol import (
     SandboxSpec,
 )
 from kubeloop.actors.runtimes.scripts import DEFAULT, Script, annotated
+from kubeloop.actors.runtimes.simulated_registry import SimulatedRegistry
 from kubeloop.actors.world import Timer, World
 from kubeloop.api.times import parse
 
-__all__ = ["Ledger", "Script", "SimulatedRuntime"]
+__all__ = ["Ledger", "Script", "SimulatedRegistry", "SimulatedRuntime"]
+
+Undo = Callable[[], None]
 
 _KILLED: Final = 128 + 9
 _TERMINATED: Final = 128 + 15
 
 
-class Ledger:
-    """Which node runs which pod, whatever anybody believes.
-
-    running:    pod uid → node → running containers.
-    homes:      pod uid → the node it ran on first, which must be the only one ever.
-    violations: what must never happen and did.
-    """
-
-    def __init__(self) -> None:
-        self.running: dict[str, dict[str, int]] = {}
-        self.homes: dict[str, str] = {}
-        self.violations: list[str] = []
-        self._hear: Callable[[str, str], None] = lambda node, pod_uid: None
-
-    def listen(self, hear: Callable[[str, str], None]) -> None:
-        """Have `hear(node, pod uid)` called whenever a container begins."""
-        self._hear = hear
-
-    def began(self, node: str, pod_uid: str) -> None:
-        """A container of the pod began on `node`."""
-        nodes = self.running.setdefault(pod_uid, {})
-        nodes[node] = nodes.get(node, 0) + 1
-        if len(nodes) > 1:
-            self.violations.append(f"pod {pod_uid} runs on {' and '.join(sorted(nodes))}")
-        elif (home := self.homes.setdefault(pod_uid, node)) != node:
-            self.violations.append(f"pod {pod_uid} ran on {home}, and runs on {node} now")
-        self._hear(node, pod_uid)
-
-    def ended(self, node: str, pod_uid: str) -> None:
-        """A container of the pod ended on `node`."""
-        nodes = self.running[pod_uid]
-        nodes[node] -= 1
-        if not nodes[node]:
-            del nodes[node]
-        if not nodes:
-            del self.running[pod_uid]
-
-
 @dataclass(slots=True)
 class _Process:
-    """One run of a container."""
+    """One run of a container.
+
+    ill, hung, deaf: how many things make its probes fail, have it stand still, and hold off KILL.
+    fate: the code it will end with when it goes on; None if nothing has told it to end.
+    """
 
     spec: ContainerSpec
     script: Script
@@ -82,6 +55,10 @@ class _Process:
     code: int = 0
     reason: str = ""
     probes: int = 0
+    ill: int = 0
+    hung: int = 0
+    deaf: int = 0
+    fate: int | None = None
     kill_at: float = float("inf")
     timer: Timer | None = None
     killer: Timer | None = None
@@ -115,8 +92,10 @@ class _Sandbox:
 class SimulatedRuntime:
     """Implements `Runtime` and `Prober` in virtual time.
 
-    images: the script of each image, by the name pods use; others do as `Script()` says.
-    node:   how the ledger calls this node.
+    images:   the script of each image, by the name pods use; others do as `Script()` says.
+    node:     how the ledger calls this node.
+    registry: where it pulls from; others may do so, too.
+    slow_s:   how much longer it takes to start a container.
     """
 
     name = "simulated"
@@ -128,9 +107,13 @@ class SimulatedRuntime:
         images: Mapping[str, Script] | None = None,
         node: str = "",
         ledger: Ledger | None = None,
+        registry: SimulatedRegistry | None = None,
     ) -> None:
         self.world, self.scripts, self.node = world, dict(images or {}), node
         self.ledger = ledger or Ledger()
+        self.registry = registry or SimulatedRegistry(self.scripts)
+        self.slow_s = 0.0
+        self._stalls: list[asyncio.Event] = []
         self._on_exit: Callable[[Exited], None] = lambda _: None
         self._sandboxes: dict[str, _Sandbox] = {}
         self._images: dict[str, ImageRecord] = {}
@@ -158,6 +141,7 @@ class SimulatedRuntime:
         return ""
 
     async def start_sandbox(self, spec: SandboxSpec) -> str:
+        await self._awake()
         sandbox = self._sandboxes.setdefault(spec.pod_uid, _Sandbox(spec, spec.ip))
         sandbox.ip = spec.ip
         return sandbox.ip
@@ -191,23 +175,27 @@ class SimulatedRuntime:
                 self._set_ending(process)
 
     async def stop_sandbox(self, pod_uid: str) -> None:
+        await self._awake()
         sandbox = self._sandboxes.get(pod_uid)
         if sandbox is not None:
             self._kill_all(sandbox)
             sandbox.ip = ""
 
     async def remove_sandbox(self, pod_uid: str) -> None:
-        sandbox = self._sandboxes.pop(pod_uid, None)
+        await self._awake()
+        sandbox = self._sandboxes.get(pod_uid)
         if sandbox is not None:
             self._kill_all(sandbox)
+            del self._sandboxes[pod_uid]
 
     async def start_container(self, spec: ContainerSpec) -> str:
+        await self._awake()
         try:
             script = annotated(self.scripts.get(spec.image, DEFAULT), spec.name, spec.annotations)
         except ValueError as error:
             raise RuntimeFailure("CreateContainerConfigError", str(error)) from error
-        if script.start_s:
-            await asyncio.sleep(script.start_s)
+        if script.start_s or self.slow_s:
+            await asyncio.sleep(script.start_s + self.slow_s)
         sandbox = self._sandboxes.get(spec.pod_uid)
         if sandbox is None or not sandbox.ip:
             raise RuntimeFailure("CreateContainerError", f"pod {spec.pod_uid} has no sandbox")
@@ -241,11 +229,12 @@ class SimulatedRuntime:
             return
         after_s, code = ending
         if after_s:
-            process.timer = self.world.later(after_s, lambda: self._end(process, code))
+            process.timer = self.world.later(after_s, lambda: self._told_to_end(process, code))
         else:  # Over before the kubelet hears that it began, as real processes may be.
             self._end(process, code)
 
     async def stop_container(self, pod_uid: str, container: str, *, grace_s: float) -> None:
+        await self._awake()
         process = self._running(pod_uid, container)
         if process is None:
             return
@@ -254,15 +243,18 @@ class SimulatedRuntime:
             first, process.kill_at = process.kill_at == float("inf"), kill_at
             if process.killer is not None:
                 process.killer.cancel()
-            process.killer = self.world.later(grace_s, lambda: self._end(process, _KILLED))
+            process.killer = self.world.later(grace_s, lambda: self._told_to_end(process, _KILLED))
             term_s = process.script.term_s
             if first and term_s is not None and term_s <= grace_s:
                 if process.timer is not None:
                     process.timer.cancel()
-                process.timer = self.world.later(term_s, lambda: self._end(process, _TERMINATED))
+                process.timer = self.world.later(
+                    term_s, lambda: self._told_to_end(process, _TERMINATED)
+                )
         await process.ended.wait()
 
     async def remove_container(self, pod_uid: str, container: str, attempt: int) -> None:
+        await self._awake()
         sandbox = self._sandboxes.get(pod_uid)
         if sandbox is not None and container in sandbox.runs:
             sandbox.runs[container] = [
@@ -271,11 +263,63 @@ class SimulatedRuntime:
                 if process.running or process.spec.attempt != attempt
             ]
 
-    def kill(self, pod_uid: str, container: str, *, code: int = _KILLED) -> None:
-        """Have a running container's process end now, as if something had killed it."""
+    def kill(self, pod_uid: str, container: str, *, code: int = _KILLED, reason: str = "") -> None:
+        """Have a running container's process end now, as if something had killed it.
+
+        reason: "OOMKilled"; "": "Completed" or "Error", as the code says.
+        """
         process = self._running(pod_uid, container)
         if process is not None:
-            self._end(process, code)
+            self._end(process, code, reason)
+
+    def sicken(self, pod_uid: str, container: str) -> Undo:
+        """Have the probes of a container that runs fail; return what ends that."""
+        process = self._running(pod_uid, container)
+        if process is None:
+            return _nothing
+        process.ill += 1
+
+        def end() -> None:
+            process.ill -= 1
+
+        return end
+
+    def hang(self, pod_uid: str, container: str, *, deaf: bool = False) -> Undo:
+        """Have a container's process stand still; return what has it go on.
+
+        It answers nothing, and heeds TERM when it goes on; a deaf one KILL, too, as one does that
+        waits for a device. While there is such a one its sandbox cannot be removed.
+        """
+        process = self._running(pod_uid, container)
+        if process is None:
+            return _nothing
+        process.hung += 1
+        process.deaf += deaf
+
+        def end() -> None:
+            process.hung -= 1
+            process.deaf -= deaf
+            fate, process.fate = process.fate, None
+            if fate is not None:
+                self._told_to_end(process, fate)
+
+        return end
+
+    def stall(self) -> Undo:
+        """Have the runtime answer nothing it is asked from now on; return what ends that."""
+        over = asyncio.Event()
+        self._stalls.append(over)
+
+        def end() -> None:
+            if over in self._stalls:
+                self._stalls.remove(over)
+                over.set()
+
+        return end
+
+    async def _awake(self) -> None:
+        while self._stalls:
+            await self._stalls[0].wait()
 
     def lose(self) -> None:
         """Lose every pod without a word, as a machine does that is switched off and on."""
@@ -285,16 +329,29 @@ class SimulatedRuntime:
         self._sandboxes.clear()
 
     def _kill_all(self, sandbox: _Sandbox) -> None:
+        """Kill all of a sandbox. Raises: RuntimeFailure if one cannot be killed."""
         for process in sandbox.processes():
-            self._end(process, _KILLED)
+            self._told_to_end(process, _KILLED)
+        for process in sandbox.processes():
+            if process.running:
+                text = f"an error occurs during waiting for container {process.id} to be killed"
+                raise RuntimeFailure("KillContainerError", text)
 
-    def _end(self, process: _Process, code: int) -> None:
-        if self._finish(process, code):
+    def _told_to_end(self, process: _Process, code: int) -> None:
+        """End a process for a reason it may not heed now: then it does when it goes on."""
+        if process.deaf or (process.hung and code != _KILLED):
+            if process.fate is None or code == _KILLED:
+                process.fate = code
+        else:
+            self._end(process, code)
+
+    def _end(self, process: _Process, code: int, reason: str = "") -> None:
+        if self._finish(process, code, reason):
             spec = process.spec
             told = Exited(spec.pod_uid, spec.name, spec.attempt, code, process.reason)
             self._on_exit(told)
 
-    def _finish(self, process: _Process, code: int) -> bool:
+    def _finish(self, process: _Process, code: int, reason: str = "") -> bool:
         if not process.running:
             return False
         for timer in (process.timer, process.killer):
@@ -302,7 +359,7 @@ class SimulatedRuntime:
                 timer.cancel()
         process.running, process.code = False, code
         process.finished_s = self.world.wall()
-        process.reason = "Completed" if code == 0 else "Error"
+        process.reason = reason or ("Completed" if code == 0 else "Error")
         self.ledger.ended(self.node, process.spec.pod_uid)
         process.ended.set()
         return True
@@ -317,9 +374,13 @@ class SimulatedRuntime:
     async def exec(
         self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float
     ) -> ExecResult:
+        await self._awake()
         process = self._running(pod_uid, container)
         if process is None:
             raise RuntimeFailure("ContainerNotRunning", f"container {container} does not run")
+        if process.hung:
+            await asyncio.sleep(timeout_s)
+            raise TimeoutError
         ok = self._probe(process)
         return ExecResult(0, b"") if ok else ExecResult(1, b"the simulated command failed")
 
@@ -351,14 +412,18 @@ class SimulatedRuntime:
         if process is None:
             refused = f"dial tcp {ip}:{port}: connect: connection refused"
             return False, f'Get "{url}": {refused}'
+        if process.hung:
+            await asyncio.sleep(timeout_s)
+            why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            return False, f'Get "{url}": {why}'
         if self._probe(process):
             return True, ""
         return False, "HTTP probe failed with statuscode: 503"
 
     async def tcp(self, ip: str, port: int, *, timeout_s: float) -> tuple[bool, str]:
         process = self._listening(ip, port)
-        if process is not None and self._probe(process):
-            return True, ""
+        if process is not None and (process.hung or self._probe(process)):
+            return True, ""  # Of one that stands still the system takes the connection.
         return False, f"dial tcp {ip}:{port}: connect: connection refused"
 
     def listens(self, ip: str, port: int) -> bool:
@@ -375,19 +440,16 @@ class SimulatedRuntime:
 
     def _probe(self, process: _Process) -> bool:
         process.probes += 1
+        if process.ill:
+            return False
         return process.script.healthy(self.world.now() - process.began, process.probes - 1)
 
     # Images.
 
     async def pull(self, image: str) -> ImageRecord:
-        script = self.scripts.get(image, DEFAULT)
-        if script.pull_s:
-            await asyncio.sleep(script.pull_s)
-        if script.pull_error:
-            raise RuntimeFailure("ErrImagePull", script.pull_error)
-        digest = f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
-        record = ImageRecord(digest, (image,), script.size_bytes)
-        self._images[digest] = record
+        await self._awake()
+        record = await self.registry.pull(image)
+        self._images[record.digest] = record
         return record
 
     def images(self) -> Sequence[ImageRecord]:
@@ -398,6 +460,8 @@ class SimulatedRuntime:
 
     async def close(self) -> None:
         self.listen(lambda _: None)
-        for sandbox in self._sandboxes.values():
-            self._kill_all(sandbox)
-        self._sandboxes.clear()
+        self.lose()
+
+
+def _nothing() -> None:
+    """End what had no effect."""

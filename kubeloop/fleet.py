@@ -1,0 +1,100 @@
+"""The nodes of a cluster that have power: the parts of each, its kubelet and its kube-proxy."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubeloop.actors.actor import AsyncActor, Inbox
+from kubeloop.actors.kube_proxy import KubeProxy
+from kubeloop.actors.kubelet import Kubelet
+from kubeloop.actors.pods.logs import attempt_of, container_id
+from kubeloop.actors.runtimes.protocol import RuntimeFailure
+from kubeloop.actors.supervisor import Supervisor
+from kubeloop.actors.world import World
+from kubeloop.api.errors import InternalError
+from kubeloop.net.client import KubeObject
+from kubeloop.nodes import Node, Nodes, SimulatedNodes
+
+
+@dataclass(slots=True)
+class _There:
+    """The scene as the actors of a node see it: time is the node's own."""
+
+    world: World
+    inbox: Callable[[str], Inbox | None]
+    crashed: Callable[[AsyncActor, Exception], None]
+
+
+class Fleet:
+    """Starts and stops nodes.
+
+    indexes: of all nodes there ever were, by name;  running: those that have power.
+    """
+
+    def __init__(self, supervisor: Supervisor, nodes: Nodes) -> None:
+        self.indexes: dict[str, int] = {}
+        self.running: dict[str, Node] = {}
+        self._supervisor, self._nodes = supervisor, nodes
+
+    def start(self, name: str, index: int, pods: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Start a node; harmless if it runs. pods: of another cluster, that run on there."""
+        if name in self.running:
+            return
+        node = self._nodes.make(name, index)
+        if pods:
+            assert isinstance(self._nodes, SimulatedNodes)
+            self._nodes.adopt(node, pods)
+        self.indexes[name], self.running[name] = index, node
+
+        def there(scene: Supervisor) -> _There:
+            return _There(node.world, scene.inbox, scene.crashed)
+
+        self._supervisor.start(
+            kubelet_of(name),
+            lambda scene, actor: Kubelet(
+                there(scene), actor, node=node.config, runtime=node.runtime, prober=node.prober
+            ),
+        )
+        self._supervisor.start(
+            proxy_of(name),
+            lambda scene, actor: KubeProxy(
+                there(scene), actor, node=name, data_path=node.data_path
+            ),
+        )
+
+    async def stop(self, name: str) -> None:
+        """Stop a node with all that runs on it; harmless if it does not run."""
+        node = self.running.pop(name, None)
+        if node is not None:
+            self._supervisor.stop(proxy_of(name))
+            self._supervisor.stop(kubelet_of(name))
+            await self._nodes.remove(node)
+
+    async def logs(
+        self, pod: KubeObject, container: str, *, previous: bool, follow: bool, world: World
+    ) -> AsyncIterator[tuple[float, bytes]]:
+        """Yield (seconds since 1970, line) of a container's log. Raises: ApiError."""
+        name = pod.spec.get("nodeName", "")
+        if not name:
+            return  # As Kubernetes has it: nothing has been written yet.
+        attempt = attempt_of(pod, container, previous=previous)
+        node = self.running.get(name)
+        if node is None:
+            raise InternalError(f"node {name} does not answer: its logs cannot be read")
+        lines = node.runtime.logs(pod.uid, container, attempt=attempt, follow=follow)
+        try:
+            async for told in lines:
+                yield told
+        except RuntimeFailure:
+            id_ = container_id(pod, container)
+            yield world.wall(), f"unable to retrieve container logs for {id_}\n".encode()
+
+
+def kubelet_of(node: str) -> str:
+    """Return the name of a node's kubelet."""
+    return f"kubelet/{node}"
+
+
+def proxy_of(node: str) -> str:
+    """Return the name of a node's kube-proxy."""
+    return f"kube-proxy/{node}"
