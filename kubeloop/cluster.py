@@ -38,6 +38,7 @@ from kubeloop.leaders import start_leaders
 from kubeloop.net.client import Client
 from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
 from kubeloop.nodes import Nodes, SimulatedNodes
+from kubeloop.recordings import Recordable
 from kubeloop.store.disk import Disk
 from kubeloop.store.history import Retention
 from kubeloop.store.store import Store, Sync
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
 
 
-class Cluster(travel.TimeTravel):
+class Cluster(travel.TimeTravel, Recordable):
     """One Kubernetes cluster inside the running asyncio loop.
 
     nodes:     how many nodes, named node-1, node-2, …

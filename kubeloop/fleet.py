@@ -1,10 +1,8 @@
 """The nodes of a cluster that have power: the parts of each, its kubelet and its kube-proxy."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from kubeloop.actors.actor import AsyncActor, Inbox
 from kubeloop.actors.kube_proxy import KubeProxy
 from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.pods.logs import attempt_of, container_id
@@ -14,15 +12,6 @@ from kubeloop.actors.world import World
 from kubeloop.api.errors import InternalError
 from kubeloop.net.client import KubeObject
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
-
-
-@dataclass(slots=True)
-class _There:
-    """The scene as the actors of a node see it: time is the node's own."""
-
-    world: World
-    inbox: Callable[[str], Inbox | None]
-    crashed: Callable[[AsyncActor, Exception], None]
 
 
 class Fleet:
@@ -46,20 +35,17 @@ class Fleet:
             self._nodes.adopt(node, pods)
         self.indexes[name], self.running[name] = index, node
 
-        def there(scene: Supervisor) -> _There:
-            return _There(node.world, scene.inbox, scene.crashed)
-
         self._supervisor.start(
             kubelet_of(name),
             lambda scene, actor: Kubelet(
-                there(scene), actor, node=node.config, runtime=node.runtime, prober=node.prober
+                scene, actor, node=node.config, runtime=node.runtime, prober=node.prober
             ),
+            world=node.world,
         )
         self._supervisor.start(
             proxy_of(name),
-            lambda scene, actor: KubeProxy(
-                there(scene), actor, node=name, data_path=node.data_path
-            ),
+            lambda scene, actor: KubeProxy(scene, actor, node=name, data_path=node.data_path),
+            world=node.world,
         )
 
     async def stop(self, name: str) -> None:

@@ -80,7 +80,8 @@ class ControllerManager(AsyncActor):
 
     def __init__(self, scene: Scene, name: str, *, settings: Settings | None = None) -> None:
         super().__init__(scene, name)
-        controllers = all_controllers(settings or Settings(), begun_s=self.world.wall())
+        self.settings = settings or Settings()
+        controllers = all_controllers(self.settings, begun_s=self.world.wall())
         self.resources = sorted({r for c in controllers for r in c.resources})
         self.view = View({k: v for c in controllers for k, v in c.indexes.items()})
         self._benches = [_Bench(c, Recorder(c.name), _user(c)) for c in controllers]

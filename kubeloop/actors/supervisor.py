@@ -9,12 +9,13 @@ failed turn had read is; whoever needs it learns again by list + watch.
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from pykka._envelope import Envelope
 
-from kubeloop.actors.actor import AsyncActor, AsyncFuture, Inbox
+from kubeloop.actors.actor import AsyncActor, AsyncFuture, Inbox, Scene
 from kubeloop.actors.interception import Interceptor, Interceptors
 from kubeloop.actors.world import Timer, World
 
@@ -24,7 +25,20 @@ QUIET_S: Final = 60.0  # After so long without a failure the back-off starts ove
 
 logger = logging.getLogger("kubeloop.actors")
 
-Factory = Callable[["Supervisor", str], AsyncActor]
+Factory = Callable[[Scene, str], AsyncActor]
+
+
+class Attendant(Protocol):
+    """Attends whenever an actor begins."""
+
+    def scene(self, real: Scene) -> Scene:
+        """Return the scene it is to be made in."""
+
+    def made(self, actor: AsyncActor) -> None:
+        """Hear that it was made, and begins next."""
+
+    def began(self) -> None:
+        """Hear that it has begun."""
 
 
 def backoff_s(failures: int) -> float:
@@ -37,6 +51,15 @@ class NoSuchActor(Exception):
     """Nobody in this cluster has that name."""
 
 
+@dataclass(slots=True)
+class _Scene:
+    """The scene as an actor sees it that lives in a world of its own."""
+
+    world: World
+    inbox: Callable[[str], Inbox | None]
+    crashed: Callable[[AsyncActor, Exception], None]
+
+
 class Supervisor:
     """Starts, restarts and stops the actors of one cluster. Implements `actor.Scene`."""
 
@@ -44,22 +67,27 @@ class Supervisor:
         self.world = world
         self.restarts: dict[str, int] = {}
         self._factories: dict[str, Factory] = {}
+        self._scenes: dict[str, Scene] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._doors: dict[str, Inbox] = {}  # The mailboxes, as others see them.
         self._interceptors: dict[str, list[Interceptor]] = {}
+        self._attendants: dict[str, Attendant] = {}
         self._actors: dict[str, AsyncActor] = {}
         self._asked: dict[str, dict[AsyncFuture, None]] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         self._timers: dict[str, Timer] = {}
         self._stopping = False
 
-    def start(self, name: str, factory: Factory) -> None:
-        """Start the actor `factory(self, name)`; `name` must be free.
+    def start(self, name: str, factory: Factory, *, world: World | None = None) -> None:
+        """Start the actor `factory(scene, name)`; `name` must be free.
 
+        world: as it is for this actor, if it is not as for all.
         Raises: what the factory raises; what `on_start` raises is a crash like any other.
         """
         assert name not in self._factories, f"{name} is started already"
         self._factories[name] = factory
+        if world is not None:
+            self._scenes[name] = _Scene(world, self.inbox, self.crashed)
         self._inboxes[name] = Inbox()
         self._intercept(name)
         self._asked[name] = {}
@@ -121,6 +149,29 @@ class Supervisor:
 
         return end
 
+    def attend(self, name: str, attendant: Attendant) -> Callable[[], None]:
+        """Have somebody attend whenever the actor of that name begins; one only.
+
+        Returns: what ends that; harmless if it is over.
+        """
+        self._attendants[name] = attendant
+
+        def end() -> None:
+            if self._attendants.get(name) is attendant:
+                del self._attendants[name]
+
+        return end
+
+    def renew(self, name: str) -> None:
+        """Have the actor called `name` begin anew, as after a failure, but at once.
+
+        One that waits to be restarted goes on waiting.
+        """
+        actor = self._actors.pop(name, None)
+        if actor is not None:
+            actor.finish()
+            self._relaunch(name)
+
     def crashed(self, actor: AsyncActor, error: Exception) -> None:
         name = actor.name
         if self._actors.get(name) is not actor:
@@ -159,6 +210,7 @@ class Supervisor:
         if timer := self._timers.pop(name, None):
             timer.cancel()
         del self._factories[name]
+        self._scenes.pop(name, None)
         actor = self._actors.pop(name, None)
         if actor is not None:
             actor.finish()
@@ -177,14 +229,22 @@ class Supervisor:
         return inbox
 
     def _launch(self, name: str) -> None:
-        actor = self._factories[name](self, name)
+        attendant = self._attendants.get(name)
+        scene = self._scenes.get(name, self)
+        if attendant is not None:
+            scene = attendant.scene(scene)
+        actor = self._factories[name](scene, name)
         actor.actor_inbox = actor.actor_ref.actor_inbox = self._inboxes[name]
         self._actors[name] = actor
         self._intercept(name)
+        if attendant is not None:
+            attendant.made(actor)
         try:
             actor._start_actor_loop()
         except Exception as error:  # noqa: BLE001 - a start may fail in any way, like a turn.
             actor._fail(error)
+        if attendant is not None:
+            attendant.began()
 
     def _intercept(self, name: str) -> None:
         """Put what intercepts an actor in its way, and nothing if nothing does."""

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "down": "down",
     "image": "image",
     "kubectl": "kubectl",
+    "replay": "replay",
     "status": "status",
     "store": "store",
     "up": "up",

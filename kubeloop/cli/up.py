@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,12 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Of all keys; another cluster in the same etcd needs another.",
 )
+@click.option(
+    "--record",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    help="Keep a tape of every actor here, for `kubeloop replay`.",
+)
 def command(
     nodes: int,
     name: str,
@@ -108,6 +115,7 @@ def command(
     sync: str,
     history: int,
     store: str,
+    record: Path | None,
     **etcd: Any,
 ) -> None:
     """Start a cluster; it runs until Ctrl-C."""
@@ -115,10 +123,10 @@ def command(
     from kubeloop.store.writer import SWITCH_S
 
     _check_store(store, data_dir, etcd)
-    record = running(name)
-    if record is not None:
+    other = running(name)
+    if other is not None:
         raise click.ClickException(
-            f"cluster {name!r} runs already (process {record.pid}); stop it with: "
+            f"cluster {name!r} runs already (process {other.pid}); stop it with: "
             f"kubeloop down --name {name}, or choose another --name"
         )
     options = {
@@ -137,7 +145,7 @@ def command(
     }
     path = kubeconfig or cluster_directory(name) / "kubeconfig"
     sys.setswitchinterval(SWITCH_S)
-    asyncio.run(serve(options, path.absolute(), merge=merge_kubeconfig))
+    asyncio.run(serve(options, path.absolute(), merge=merge_kubeconfig, record=record))
 
 
 def _check_store(store: str, data_dir: Path | None, etcd: dict[str, Any]) -> None:
@@ -170,10 +178,13 @@ def _etcd_access(etcd: dict[str, Any]) -> "EtcdAccess":
     )
 
 
-async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> None:
+async def serve(
+    options: dict[str, Any], kubeconfig: Path, *, merge: bool, record: Path | None
+) -> None:
     """Run a cluster until SIGINT or SIGTERM arrives."""
     from kubeloop.cluster import Cluster
     from kubeloop.net import kubeconfig as config
+    from kubeloop.recordings import RecordingFailed
     from kubeloop.stores import StartFailed
 
     stopped = stop_requested()
@@ -186,12 +197,13 @@ async def serve(options: dict[str, Any], kubeconfig: Path, *, merge: bool) -> No
             write_record(record_of(cluster, kubeconfig))
             try:
                 click.echo(usage(cluster, kubeconfig))
-                await stopped.wait()
+                with nullcontext() if record is None else cluster.record(record):
+                    await stopped.wait()
             finally:
                 forget(cluster.name)
                 if merge:
                     config.remove(own_kubeconfig(), cluster.name)
-    except (StartFailed, config.KubeconfigError) as error:
+    except (StartFailed, config.KubeconfigError, RecordingFailed) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"cluster {options['name']} stopped")
 

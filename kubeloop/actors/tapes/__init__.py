@@ -1,0 +1,18 @@
+"""Record and replay: what actors heard is kept on tapes, and they live through it again."""
+
+from kubeloop.actors.tapes.recording import Recording, record
+from kubeloop.actors.tapes.replaying import Diverged, Step, replay
+from kubeloop.actors.tapes.tape import Life, Moment, Tape, TapeDamaged, read
+
+__all__ = [
+    "Diverged",
+    "Life",
+    "Moment",
+    "Recording",
+    "Step",
+    "Tape",
+    "TapeDamaged",
+    "read",
+    "record",
+    "replay",
+]

@@ -1,0 +1,87 @@
+"""A real cluster is recorded while kubectl works with it, and its actors live through it again."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from command_shell import Shell
+
+from kubeloop import Cluster
+from kubeloop.actors.scheduler import Scheduler
+from kubeloop.recordings import RecordingFailed
+
+ACTORS = ("apiserver", "controller-manager", "kube-proxy-node-1", "kubelet-node-1", "scheduler")
+
+
+@pytest.mark.kubectl
+@pytest.mark.process
+def test_a_cluster_is_recorded_and_replayed(tmp_path: Path) -> None:
+    shell, directory = Shell(tmp_path), tmp_path / "tapes"
+    with shell.up("--record", str(directory), "--data-dir", str(tmp_path / "cluster")):
+        shell.kubectl("create", "deployment", "web", "--image=none.example/web", "--replicas=2")
+        shell.kubectl("wait", "pod", "-l=app=web", "--for=condition=PodScheduled")
+        shell.kubectl("scale", "deployment", "web", "--replicas=1")
+        shell.kubectl("delete", "deployment", "web")
+        shell.run("down")
+    assert sorted(path.name for path in directory.iterdir()) == [f"{a}.tape" for a in ACTORS]
+    for actor in ACTORS:
+        told = shell.run("replay", "-q", str(directory / f"{actor}.tape"))
+        assert "turns, all as they were" in told
+    scheduler = str(directory / "scheduler.tape")
+    lines = shell.run("replay", scheduler).splitlines()
+    turn = next(line.split()[0] for line in lines if not line.endswith("said 0") and "turn" in line)
+    assert "binding" in shell.run("replay", scheduler, "--turn", turn)
+    assert "there is no turn 9999" in shell.run("replay", scheduler, "--turn", "9999", code=1)
+    assert "is not a tape" in shell.run("replay", __file__, code=1)
+
+
+async def test_a_difference_is_told_and_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from kubeloop.cli.replay import command
+
+    async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
+        with cluster.record(tmp_path, actors=["scheduler"]) as recordings:
+            pod = {"containers": [{"name": "c", "image": "i"}]}
+            meta = {"name": "p"}
+            await cluster.api.create(
+                {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod}
+            )
+            await cluster.api.wait("pod/p", "condition=Ready")
+        tape = str(recordings.paths["scheduler"])
+    assert CliRunner().invoke(command, [tape]).exit_code == 0
+    monkeypatch.setattr(Scheduler, "_place_all", lambda self: None)
+    told = CliRunner().invoke(command, [tape, "-q"])
+    assert told.exit_code == 1
+    assert "differs: it" in told.output and "where it" in told.output
+
+
+async def test_what_cannot_be_recorded_is_told(tmp_path: Path) -> None:
+    async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
+        with pytest.raises(RecordingFailed, match="no actor is called 'nobody'; there are"):
+            cluster.record(tmp_path, actors=["scheduler", "nobody"])
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RecordingFailed, match=r"cannot begin: .*file"):
+            cluster.record(tmp_path / "file" / "below")
+        with pytest.raises(RecordingFailed, match=r"scheduler\.tape"):
+            (tmp_path / "scheduler.tape").unlink()
+            (tmp_path / "scheduler.tape").mkdir()
+            cluster.record(tmp_path, actors=["scheduler"])
+        await cluster.settled()
+
+
+async def test_a_full_disk_ends_the_tape_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("the system has no /dev/full")
+    (tmp_path / "scheduler.tape").symlink_to("/dev/full")
+    async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
+        with cluster.record(tmp_path, actors=["scheduler"]):
+            await cluster.settled()
+        assert cluster.supervisor.restarts == {}
+    assert "cannot be written, and ends here" in caplog.text
+    assert os.strerror(errno.ENOSPC) in caplog.text
