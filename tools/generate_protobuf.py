@@ -25,6 +25,7 @@ TARGET: Final = Path(__file__).parents[1] / "kubeloop" / "net" / "rest" / "proto
 PACKAGES: Final = {
     "": "core.v1",
     "apps": "apps.v1",
+    "batch": "batch.v1",
     "coordination.k8s.io": "coordination.v1",
     "discovery.k8s.io": "discovery.v1",
 }
@@ -54,11 +55,19 @@ KEPT_NUMBERS: Final = """
     ReplicaSetStatus.replicas ReplicationControllerStatus.replicas ScaleStatus.replicas
     PodSpec.priority EvictionResponder.priority ClientIPConfig.timeoutSeconds
     AzureDiskVolumeSource.readOnly FCVolumeSource.lun ISCSIVolumeSource.lun
+    JobSpec.parallelism JobSpec.completions JobSpec.backoffLimit JobSpec.manualSelector
+    JobSpec.ttlSecondsAfterFinished JobSpec.suspend JobSpec.backoffLimitPerIndex
+    JobSpec.maxFailedIndexes SuccessPolicyRule.succeededCount
+    CronJobSpec.startingDeadlineSeconds CronJobSpec.suspend CronJobSpec.successfulJobsHistoryLimit
+    CronJobSpec.failedJobsHistoryLimit
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """
     LeaseSpec.holderIdentity LeaseSpec.preferredHolder LeaseSpec.strategy
     PersistentVolumeClaimSpec.storageClassName PersistentVolumeClaimSpec.volumeAttributesClassName
+    JobSpec.completionMode JobSpec.podReplacementPolicy JobSpec.managedBy JobStatus.failedIndexes
+    CronJobSpec.timeZone SuccessPolicyRule.succeededIndexes
+    PodFailurePolicyOnExitCodesRequirement.containerName
     Event.reportingComponent Event.reportingInstance
     discovery.v1.EndpointPort.name discovery.v1.EndpointPort.appProtocol
 """

@@ -62,6 +62,17 @@ GO_TYPES: Final = {
     "apis.meta.v1.Status.reason": "v1.StatusReason",
     "apis.meta.v1.StatusCause.reason": "v1.CauseType",
     "apps.v1.DeploymentStrategy.type": "v1.DeploymentStrategyType",
+    "batch.v1.CronJobSpec.concurrencyPolicy": "v1.ConcurrencyPolicy",
+    "batch.v1.JobSpec.completionMode": "v1.CompletionMode",
+    "batch.v1.JobSpec.podReplacementPolicy": "v1.PodReplacementPolicy",
+    "batch.v1.PodFailurePolicyOnExitCodesRequirement.operator": (
+        "v1.PodFailurePolicyOnExitCodesOperator"
+    ),
+    "batch.v1.PodFailurePolicyOnPodConditionsPattern.status": "v1.ConditionStatus",
+    "batch.v1.PodFailurePolicyOnPodConditionsPattern.type": "v1.PodConditionType",
+    "batch.v1.PodFailurePolicyRule.action": "v1.PodFailurePolicyAction",
+    "batch.v1.UncountedTerminatedPods.failed": "types.UID",
+    "batch.v1.UncountedTerminatedPods.succeeded": "types.UID",
     "core.v1.AppArmorProfile.type": "v1.AppArmorProfileType",
     "core.v1.Container.restartPolicy": "v1.ContainerRestartPolicy",
     "core.v1.ContainerPort.protocol": "v1.Protocol",
@@ -109,6 +120,7 @@ GO_TYPES: Final = {
     for owner in (
         "apps.v1.Deployment",
         "apps.v1.ReplicaSet",
+        "batch.v1.Job",
         "core.v1.Namespace",
         "core.v1.Node",
         "core.v1.Pod",

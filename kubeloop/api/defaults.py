@@ -11,7 +11,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kubeloop.api.defaulting import pods, services, workloads
+from kubeloop.api.defaulting import jobs, pods, services, workloads
 from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
 from kubeloop.api.resources import Resource
 
@@ -97,5 +97,7 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "Service"): services.service,
     ("apps/v1", "Deployment"): workloads.deployment,
     ("apps/v1", "ReplicaSet"): workloads.replica_set,
+    ("batch/v1", "CronJob"): jobs.cron_job,
+    ("batch/v1", "Job"): jobs.job,
     ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,
 }

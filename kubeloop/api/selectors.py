@@ -326,6 +326,7 @@ _ABSENT: Final = {
     "spec.hostNetwork": "false",
     "spec.unschedulable": "false",
     "status.replicas": "0",
+    "status.succeeded": "0",
 }
 
 
@@ -361,6 +362,8 @@ def _supported(field: str, resource: Resource) -> str:
     """Return the field to compare. Raises: BadRequest if objects cannot be selected by it."""
     if field == "spec.host" and resource.id == "pods":
         return "spec.nodeName"  # Its name in the first version of the API.
+    if field == "status.successful" and field in resource.fields:
+        return "status.succeeded"  # The name the field has by now.
     if field == "metadata.name" or field in resource.fields:
         return field
     if field == "metadata.namespace" and (resource.namespaced or not resource.fields):

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
-from kubeloop.api.printing import others, pods, services
+from kubeloop.api.printing import jobs, others, pods, services
 from kubeloop.api.resources import Resource
 
 Row = Callable[[Json, float], list[Any]]
@@ -27,6 +27,8 @@ _ROWS: Final[Mapping[str, Row]] = {
     "secrets": others.secret,
     "serviceaccounts": others.plain,
     "services": services.service,
+    "cronjobs.batch": jobs.cron_job,
+    "jobs.batch": jobs.job,
     "deployments.apps": others.deployment,
     "replicasets.apps": others.replica_set,
     "endpointslices.discovery.k8s.io": services.endpoint_slice,

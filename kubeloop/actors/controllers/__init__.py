@@ -1,10 +1,13 @@
 """Pure reconcilers, one file per controller."""
 
 from kubeloop.actors.controllers.base import Controller
+from kubeloop.actors.controllers.cronjob import CronJobController
 from kubeloop.actors.controllers.deployment import DeploymentController
 from kubeloop.actors.controllers.endpoints import EndpointsController
 from kubeloop.actors.controllers.endpointslices import EndpointSliceController
 from kubeloop.actors.controllers.garbage import GarbageCollector
+from kubeloop.actors.controllers.job import JobController
+from kubeloop.actors.controllers.job_ttl import FinishedJobController
 from kubeloop.actors.controllers.namespaces import NamespaceController
 from kubeloop.actors.controllers.nodes import NodeLifecycleController
 from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
@@ -22,6 +25,9 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         ReplicationController("ReplicationController"),
         ReplicationController("ReplicaSet"),
         DeploymentController(),
+        JobController(),
+        CronJobController(),
+        FinishedJobController(),
         EndpointSliceController(),
         EndpointsController(),
         GarbageCollector(),

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.actors.requests.jobs import PRESERVED
 from kubeloop.actors.requests.metadata import ordered_metadata
 from kubeloop.actors.requests.reading import selected
 from kubeloop.actors.requests.state import Object, State, resource_of
@@ -32,7 +33,7 @@ def delete(state: State, request: Request) -> Outcome:
     new, gone = _delete_one(state, resource, old, request)
     told = _success(resource, old) if gone and resource.id != "pods" else new
     revision = state.store.revision if gone else int(new["metadata"]["resourceVersion"])
-    return Outcome(request.tag, 200, revision, msgpack.packb(told))
+    return Outcome(request.tag, 200, revision, msgpack.packb(told), warnings=_warnings(request))
 
 
 def delete_collection(state: State, request: Request) -> Outcome:
@@ -43,7 +44,8 @@ def delete_collection(state: State, request: Request) -> Outcome:
     for obj in chosen:
         after, _ = _delete_one(state, resource, obj, request)
         items.append(msgpack.packb(after))
-    return Outcome(request.tag, 200, state.store.revision, b"", items)
+    revision = state.store.revision
+    return Outcome(request.tag, 200, revision, b"", items, warnings=_warnings(request))
 
 
 def finish_if_due(
@@ -124,6 +126,12 @@ def _finalizers(resource: Resource, old: Object, request: Request) -> list[str]:
     elif policy == "Orphan":
         kept.append(ORPHAN)
     return kept
+
+
+def _warnings(request: Request) -> list[str]:
+    """Return what to warn of: the Pods of Jobs stay, if nothing else is asked for."""
+    asked = request.options.get("propagationPolicy"), request.options.get("orphanDependents")
+    return [PRESERVED] if request.resource == "jobs.batch" and asked == (None, None) else []
 
 
 def _grace_s(resource: Resource, old: Object, request: Request) -> int:

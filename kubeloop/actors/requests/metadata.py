@@ -6,6 +6,7 @@ Source: k8s.io/apiserver's registry/rest (BeforeCreate, BeforeUpdate) in behavio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from kubeloop.actors.requests import jobs
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.calls import Request
@@ -90,7 +91,9 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
         metadata["generation"] = 1
     if row.status is not None and not row.status_given:
         obj["status"] = {k: dict(v) if isinstance(v, dict) else v for k, v in row.status.items()}
-    obj["metadata"] = ordered_metadata(metadata)
+    if resource.id == "jobs.batch":
+        jobs.choose(obj)
+    obj["metadata"] = ordered_metadata(obj["metadata"])
 
 
 def check_preconditions(resource: Resource, old: Object, new: Object) -> None:

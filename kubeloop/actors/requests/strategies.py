@@ -43,6 +43,8 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "deployments.apps": Strategy(
         generation=True, counted=("annotations",), status={}, status_locks=("labels",)
     ),
+    "jobs.batch": Strategy(generation=True, status={}, orphans=True),
+    "cronjobs.batch": Strategy(generation=True, status={}),
     "endpointslices.discovery.k8s.io": Strategy(generation=True, counted=("labels",)),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),

@@ -15,7 +15,7 @@ from typing import Final
 from kubeloop.api.defaulting.tools import Json, child
 from kubeloop.api.errors import Cause
 from kubeloop.api.resources import Resource
-from kubeloop.api.validation import metadata, others, pods, services, workloads
+from kubeloop.api.validation import jobs, metadata, others, pods, services, workloads
 from kubeloop.api.validation.problems import Problems
 
 __all__ = ["validate_create", "validate_status_update", "validate_update"]
@@ -46,6 +46,7 @@ class _Rules:
 
 _RULES: Final[Mapping[str, _Rules]] = {
     "configmaps": _Rules(others.config_map, others.config_map_update),
+    "cronjobs.batch": _Rules(jobs.cron_job),
     "deployments.apps": _Rules(
         workloads.deployment, last=workloads.same_selector, status=workloads.status
     ),
@@ -54,6 +55,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
         services.endpoint_slice, last=services.endpoint_slice_update
     ),
     "events": _Rules(others.event),
+    "jobs.batch": _Rules(jobs.job, last=jobs.job_update, status=jobs.job_status),
     "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),
     "namespaces": _Rules(others.namespace, status=others.namespace_status),
     "nodes": _Rules(others.node, others.node_update),
