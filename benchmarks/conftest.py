@@ -18,6 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=0,
         help="also time the recovery of so many events of 3 kB; a million take 10 GB of disk",
     )
+    parser.addoption(
+        "--simulated-hours",
+        type=float,
+        default=0.25,
+        help="of the cluster of 100 nodes with a CronJob each minute; 24 take some minutes",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

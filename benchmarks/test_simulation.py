@@ -21,6 +21,7 @@ from conftest import Beside
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from kubeloop import Cluster, sim
+from kubeloop.actors.runtimes.scripts import Script
 from kubeloop.sim.inside import inside
 from kubeloop.sim.loop import SimLoop
 from kubeloop.sim.trace import Trace
@@ -128,3 +129,53 @@ def test_an_idle_cluster(
     finally:
         loop.run_until_complete(cluster.stop())
         loop.close()
+
+
+def test_a_hundred_nodes_and_a_cron_job_each_minute(
+    benchmark: BenchmarkFixture, beside: Beside, request: pytest.FixtureRequest
+) -> None:
+    """How many virtual seconds pass in a real one; and every Job begins at its very instant."""
+    hours: float = request.config.getoption("--simulated-hours")
+    loop, born = SimLoop(), list[float]()
+
+    async def watch() -> None:
+        async for event in cluster.api.watch("jobs"):
+            if event.type == "ADDED":
+                born.append(loop.time())
+
+    cluster = Cluster(nodes=100, seed=1, images={"i": Script(run_s=5.0)})
+    loop.run_until_complete(cluster.start())
+    watching = loop.create_task(watch())
+    loop.run_until_complete(cluster.api.create(_CRON_JOB))
+    try:
+        with beside("simulation: seconds of a cluster that works", "100 nodes", hours * 3600):
+            benchmark.pedantic(
+                lambda: loop.run_until_complete(asyncio.sleep(hours * 3600 + 1)), rounds=1
+            )
+        watching.cancel()
+        minutes = [60.0 * n for n in range(1, len(born) + 1)]
+        assert len(born) == int(hours * 60)
+        assert all(abs(at - due) < 0.001 for at, due in zip(born, minutes, strict=True))
+    finally:
+        loop.run_until_complete(cluster.stop())
+        loop.close()
+
+
+_CRON_JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "CronJob",
+    "metadata": {"name": "each-minute"},
+    "spec": {
+        "schedule": "* * * * *",
+        "jobTemplate": {
+            "spec": {
+                "template": {
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "containers": [{"name": "c", "image": "i"}],
+                    }
+                }
+            }
+        },
+    },
+}

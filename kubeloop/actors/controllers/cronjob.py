@@ -123,7 +123,7 @@ class CronJobController:
             text = f"Missed scheduled time to start a job: {told}"
             return Result((), [*events, Event(cron, "Warning", "MissSchedule", text)], again_s)
         name = f"{cron['metadata']['name']}-{int(times.due) // 60}"
-        active = [job for job in jobs if finished_s(job) is None]
+        active = [job for job in jobs if finished_s(job) is None and _due_s(job)]
         if any(job["metadata"]["name"] == name for job in jobs):
             status["lastScheduleTime"] = rfc3339(times.due)
             return Result((), events, again_s)
@@ -204,11 +204,15 @@ def _follow(cron: Object, status: dict[str, Any], jobs: Sequence[Object]) -> lis
     active = []
     for uid, job in by_uid.items():
         name, kind = job["metadata"]["name"], _ended_as(job)
-        due_s = unix_s((job["metadata"].get("annotations") or {}).get(SCHEDULED))
+        due_s = _due_s(job)
         if due_s > unix_s(status.get("lastScheduleTime")):
             status["lastScheduleTime"] = rfc3339(due_s)
-        if not kind:
+        if not kind and due_s:
             active.append(job)
+            continue
+        if not kind:  # A user has made it: `kubectl create job --from`.
+            text = f"Saw a job that the controller did not create or forgot: {name}"
+            events.append(Event(cron, "Warning", "UnexpectedJob", text))
             continue
         if uid in was:
             text = f"Saw completed job: {name}, condition: {kind}"
@@ -221,6 +225,11 @@ def _follow(cron: Object, status: dict[str, Any], jobs: Sequence[Object]) -> lis
     else:
         status.pop("active", None)
     return events
+
+
+def _due_s(job: Object) -> float:
+    """Return the time a Job was made for, seconds since 1970; 0 if it is no CronJob's doing."""
+    return unix_s((job["metadata"].get("annotations") or {}).get(SCHEDULED))
 
 
 def _times(cron: Object, schedule: Schedule, zone: tzinfo, now_s: float) -> Times:
