@@ -22,9 +22,9 @@ pytestmark = pytest.mark.kubectl
 
 DEADLINE_S = 60.0
 KINDS = (
-    "configmaps deployments.apps endpoints endpointslices.discovery.k8s.io events "
-    "leases.coordination.k8s.io namespaces nodes pods replicasets.apps replicationcontrollers "
-    "secrets serviceaccounts services"
+    "configmaps cronjobs.batch deployments.apps endpoints endpointslices.discovery.k8s.io events "
+    "jobs.batch leases.coordination.k8s.io namespaces nodes pods replicasets.apps "
+    "replicationcontrollers secrets serviceaccounts services"
 )
 WEB = """
 apiVersion: apps/v1
@@ -152,7 +152,13 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
     assert "Server Version: v1.37" in await kubectl("version")
     assert set((await kubectl("api-resources -o name")).split()) == set(KINDS.split())
     versions = (await kubectl("api-versions")).split()
-    assert versions == ["apps/v1", "coordination.k8s.io/v1", "discovery.k8s.io/v1", "v1"]
+    assert versions == [
+        "apps/v1",
+        "batch/v1",
+        "coordination.k8s.io/v1",
+        "discovery.k8s.io/v1",
+        "v1",
+    ]
     assert "is running at https://127.0.0.1" in await kubectl("cluster-info")
     assert await kubectl("get --raw /readyz") == "ok"
 
@@ -429,3 +435,18 @@ async def test_what_is_not_built_says_so(kubectl: Kubectl) -> None:
 async def test_strangers(kubectl: Kubectl) -> None:
     told = await kubectl.fails("get pods --token=wrong")
     assert "You must be logged in" in told or "Unauthorized" in told
+
+
+async def test_jobs_and_cron_jobs(kubectl: Kubectl) -> None:
+    assert "created" in await kubectl("create cronjob each --image=i --schedule", "0 0 1 1 *")
+    assert "created" in await kubectl("create job now --from=cronjob/each")
+    assert "created" in await kubectl("create job once --image=i")
+    assert "0/1" in await kubectl("get job once")
+    assert "Parallelism:" in await kubectl("describe job once")
+    assert "0 0 1 1 *" in await kubectl("describe cronjob each")
+    assert "each" in await kubectl("get cj")
+    await kubectl("wait --for=jsonpath={.status.active}=1 job/once")
+    assert "patched" in await kubectl("patch cronjob each -p", '{"spec": {"suspend": true}}')
+    assert "True" in await kubectl("get cronjob each")
+    assert "deleted" in await kubectl("delete job once now")
+    assert "deleted" in await kubectl("delete cronjob each")

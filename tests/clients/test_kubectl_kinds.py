@@ -15,10 +15,13 @@ TEMPLATE = """
     metadata: {labels: {app: x}}
     spec: {containers: [{name: c, image: "nginx:1"}]}
 """
+ONCE = '{restartPolicy: Never, containers: [{name: c, image: "nginx:1"}]}'
 ENDPOINT = "{addresses: [10.9.9.9], conditions: {ready: true}}"
 PORT = '{name: "", port: 80, protocol: TCP}'
 MANIFESTS = {
     "configmaps": "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, data: {a: b}}",
+    "cronjobs.batch": "{apiVersion: batch/v1, kind: CronJob, metadata: {name: x}, spec: {schedule:"
+    f' "0 0 1 1 *", jobTemplate: {{spec: {{template: {{spec: {ONCE}}}}}}}}}}}',
     "deployments.apps": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n"
     "  replicas: 0\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "endpoints": "{apiVersion: v1, kind: Endpoints, metadata: {name: x},"
@@ -27,6 +30,8 @@ MANIFESTS = {
     f" metadata: {{name: x}}, addressType: IPv4, endpoints: [{ENDPOINT}], ports: [{PORT}]}}",
     "events": "{apiVersion: v1, kind: Event, metadata: {name: x}, reason: Told, message: a tale,"
     " type: Normal, involvedObject: {kind: Pod, name: p, namespace: NAMESPACE}}",
+    "jobs.batch": "{apiVersion: batch/v1, kind: Job, metadata: {name: x}, spec: {suspend: true,"
+    f" template: {{spec: {ONCE}}}}}}}",
     "leases.coordination.k8s.io": "{apiVersion: coordination.k8s.io/v1, kind: Lease,"
     " metadata: {name: x}, spec: {holderIdentity: me, leaseDurationSeconds: 9}}",
     "namespaces": "{apiVersion: v1, kind: Namespace, metadata: {name: x-namespace}}",
@@ -44,10 +49,13 @@ MANIFESTS = {
 }
 COLUMNS = {
     "configmaps": "NAME DATA AGE",
+    "cronjobs.batch": "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES"
+    " SELECTOR",
     "deployments.apps": "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
     "endpoints": "NAME ENDPOINTS AGE",
     "endpointslices.discovery.k8s.io": "NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
     "events": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
+    "jobs.batch": "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
     "leases.coordination.k8s.io": "NAME HOLDER AGE",
     "namespaces": "NAME STATUS AGE",
     "nodes": "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION"
