@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kubeloop.chaos.compare import Difference, counterfactual
+    from kubeloop.chaos.exploring import Explored, Ordering, Scenario, explore, follow
     from kubeloop.chaos.faults.api import (
         AnswerLost,
         ApiBusy,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kubeloop.chaos.finding import Found, as_test, find
     from kubeloop.chaos.generate import Profile, plan_of, plans
     from kubeloop.chaos.machine import ClusterMachine
+    from kubeloop.chaos.orders import Bounds
     from kubeloop.chaos.plan import Plan
     from kubeloop.chaos.playing import Violation, play
     from kubeloop.chaos.shrinking import shrink
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         Step,
         Unexpose,
     )
+    from kubeloop.chaos.switchboard import Ways
     from kubeloop.chaos.values import Happening
     from kubeloop.chaos.watching import Broken, Monitor, Outcome
 
@@ -58,6 +61,7 @@ __all__ = [
     "ApiRestarts",
     "ApiSlow",
     "BookmarksLost",
+    "Bounds",
     "Broken",
     "ClusterMachine",
     "Compaction",
@@ -69,17 +73,20 @@ __all__ = [
     "DeletePod",
     "Deploy",
     "Difference",
+    "Explored",
     "Expose",
     "Fault",
     "Found",
     "Happening",
     "Monitor",
     "OperatorCrashes",
+    "Ordering",
     "Outcome",
     "Plan",
     "Profile",
     "Replicate",
     "Scale",
+    "Scenario",
     "Stage",
     "StaleReads",
     "StatesMissed",
@@ -88,9 +95,12 @@ __all__ = [
     "Violation",
     "WatchEnds",
     "WatchHangs",
+    "Ways",
     "as_test",
     "counterfactual",
+    "explore",
     "find",
+    "follow",
     "plan_of",
     "plans",
     "play",
@@ -99,6 +109,7 @@ __all__ = [
 
 _HOMES = {
     "compare": ["Difference", "counterfactual"],
+    "exploring": ["Explored", "Ordering", "Scenario", "explore", "follow"],
     "faults.api": [
         "AnswerLost",
         "ApiBusy",
@@ -119,6 +130,7 @@ _HOMES = {
     "finding": ["Found", "as_test", "find"],
     "generate": ["Profile", "plan_of", "plans"],
     "machine": ["ClusterMachine"],
+    "orders": ["Bounds"],
     "plan": ["Plan"],
     "playing": ["Violation", "play"],
     "shrinking": ["shrink"],
@@ -127,6 +139,7 @@ _HOMES = {
         *("Configure", "Cordon", "DeleteApp", "DeletePod", "Deploy", "Expose", "Replicate"),
         *("Scale", "Step", "Unexpose"),
     ],
+    "switchboard": ["Ways"],
     "values": ["Happening"],
     "watching": ["Broken", "Monitor", "Outcome"],
 }

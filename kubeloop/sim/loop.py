@@ -65,6 +65,8 @@ class SimLoop(Outside):
     steps_max: callbacks to run before the loop gives up with `Livelock`.
     trace:     records what the loop does; see `sim.trace`.
 
+    at_rest:   called when nothing is ready, before time passes; if it returns True it has made
+               something ready. None: nobody.
     steps:     callbacks run so far.
     blocked:   for how many seconds the loop was blocked by `time.sleep` and the like, by place.
     """
@@ -80,6 +82,7 @@ class SimLoop(Outside):
         super().__init__()
         self.seed, self.policy, self.steps_max, self.trace = seed, policy, steps_max, trace
         self.steps = 0
+        self.at_rest: Callable[[], bool] | None = None
         self.blocked: Counter[str] = Counter()
         self.network = Network(self, self.chance("network"))
         self.entropy, self.shared = self.chance("entropy"), None
@@ -116,6 +119,12 @@ class SimLoop(Outside):
     def wall(self) -> float:
         """Return seconds since 1970; the simulation begins at 2026-01-01T00:00:00Z."""
         return EPOCH + self._now
+
+    def next_timer(self) -> float | None:
+        """Return when the next timer is due, None if there is none."""
+        while self._timers and self._timers[0][2]._cancelled:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
 
     def sleep(self, seconds: float) -> None:
         """Let time pass and nothing else happen, as a program does that blocks the loop.
@@ -243,8 +252,9 @@ class SimLoop(Outside):
                 observer.ended()
 
     def _pass_time(self) -> None:
-        while self._timers and self._timers[0][2]._cancelled:
-            heapq.heappop(self._timers)
+        at = self.next_timer()
+        if self.at_rest is not None and (at is None or at > self._now) and self.at_rest():
+            return
         if not self._timers:
             raise Deadlock(self._stuck())
         self._now = max(self._now, self._timers[0][0])

@@ -275,3 +275,31 @@ def test_what_tasks_have_called_at_their_end_is_called(policy: Any) -> None:
     for seed in range(5):
         sim.run(main, seed=seed, policy=policy)
     assert called == ["done"] * 5
+
+
+def test_whoever_asks_for_it_is_called_when_nothing_is_ready_before_time_passes() -> None:
+    told: list[tuple[str, float]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        waiting = [loop.create_future(), loop.create_future()]
+
+        def at_rest() -> bool:
+            told.append(("at rest", loop.time()))
+            if loop.time() < 5 or not waiting:
+                return False
+            waiting.pop().set_result(None)
+            return True
+
+        loop.at_rest = at_rest
+        loop.call_later(0, lambda: told.append(("due", loop.time())))
+        loop.call_later(3, lambda: told.append(("cancelled", 0))).cancel()
+        assert loop.next_timer() == 0
+        loop.call_later(5, lambda: told.append(("later", loop.time())))
+        await asyncio.gather(*waiting)
+        loop.at_rest = None
+        assert loop.next_timer() is None
+
+    sim.run(main)
+    assert told == [("due", 0), ("at rest", 0), ("later", 5), ("at rest", 5), ("at rest", 5)]
