@@ -43,7 +43,7 @@ class Controllers:
         changes, requests = self.view.take_changed(), []
         for controller in self.controllers:
             keys: dict[str, None] = {}
-            for key, before, after in changes:
+            for key, before, after, _ in changes:
                 if split(key)[0] in controller.resources:
                     keys.update(dict.fromkeys(controller.keys(key, before, after, self.view)))
             for key in keys:

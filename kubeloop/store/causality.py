@@ -53,12 +53,14 @@ def effects(history: History, revision: int) -> Sequence[Fact]:
     history.facts_at(revision)
     known, reached, found = {revision}, {revision}, list[Fact]()
     for fact in history.since(revision):
-        parent = min(fact.cause.revision, fact.revision - 1)
+        at, parent = fact.revision, fact.cause.revision
+        if parent >= at:
+            parent = at - 1
         while parent > revision and parent not in known:
             parent -= 1
-        known.add(fact.revision)
+        known.add(at)
         if parent in reached:
-            reached.add(fact.revision)
+            reached.add(at)
             found.append(fact)
     return found
 
