@@ -20,6 +20,7 @@ Sources: Abdulla, Aronis, Jonsson, Sagonas: Optimal Dynamic Partial Order Reduct
 Systems, 1996 (sleep sets).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -99,8 +100,8 @@ class Bounds:
 
     executions: runs, also those that are cut off.
     depth:      so many moves of a run may be other than the oldest first.
-    delays:     how often in a run something begins to be held back: others go on that have not
-                waited for as long.
+    delays:     how many moves of a run are held back: another is made that has not waited for as
+                long.
     """
 
     executions: int = 10_000
@@ -186,7 +187,7 @@ class Search:
         by_line = {move.line: move for move in moves}
         for move in moves:
             if move.line not in sleep:
-                # What goes everywhere may be left over at the end, and then no race tells of it.
+                # What goes everywhere is tried everywhere: no race tells of what is left over.
                 always = [m.line for m in moves if m.place == EVERYWHERE and not m.alone]
                 todo = dict.fromkeys([move.line, *always])
                 self._points.append(_Point(by_line, sleep, move, todo))
@@ -211,11 +212,9 @@ class Search:
 
     def _have_tried(self, point: _Point, lines: Sequence[str]) -> None:
         """Have one of these lines be first at a point, unless one is or has been."""
-        if any(line in point.todo or line in point.sleep for line in lines):
-            return
-        possible = [line for line in lines if line in point.moves]
-        # Else what came between has made it possible: whatever else there was may lead to it.
-        point.todo.update(dict.fromkeys(possible[:1] or point.moves))
+        if not any(line in point.todo or line in point.sleep for line in lines):
+            assert lines[0] in point.moves, f"{lines[0]} was not possible after all"
+            point.todo[lines[0]] = None
 
     def _go_back(self) -> bool:
         """Go to the last point where something is left to be tried; tell whether there is one."""
@@ -241,13 +240,16 @@ class Search:
 
 
 def _delays(choices: Sequence[tuple[_Point, str]]) -> int:
-    """Return how often something begins to be held back when these lines are chosen."""
-    count, held = 0, ""
+    """Return how many moves are held back when these lines are chosen."""
+    made: Counter[str] = Counter()
+    held: set[tuple[str, int]] = set()
     for point, line in choices:
-        oldest = next(iter(point.moves))
-        count += line != oldest != held
-        held = "" if line == oldest else oldest
-    return count
+        for older in point.moves:
+            if older == line:
+                break
+            held.add((older, made[older]))
+        made[line] += 1
+    return len(held)
 
 
 def _kind(move: Move) -> tuple[object, ...]:
@@ -262,8 +264,8 @@ def _texts(moves: Sequence[Move]) -> str:
 def _races(moves: Sequence[Move], past: Sequence[int], later: int) -> Iterator[int]:
     """Yield the numbers of the moves that the one called `later` could have been before."""
     move, between = moves[later], 0
-    if move.alone:
-        return
+    if move.place == EVERYWHERE:
+        return  # It has been tried wherever it was possible.
     caused = 0
     for cause in move.causes:
         caused |= past[cause] | 1 << cause

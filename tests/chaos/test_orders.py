@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenarios import every_order
 
@@ -20,8 +20,8 @@ from kubeloop.chaos.orders import (
     needed,
 )
 
-PLACES = ("a", "b", EVERYWHERE)
-SENDS_MAX = 6  # Moves in a run, or there would be too many orders to try each.
+PLACES = ("a", "b", "c", EVERYWHERE)
+SENDS_MAX = 2  # Of each place, or there would be too many orders to try each.
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class Toy:
     def run(self, choose: Choose) -> tuple[Move, ...] | None:
         """Return the moves of one run; None if it was cut off."""
         lines: dict[str, list[Move]] = {}
-        logs: dict[str, list[str]] = {place: [] for place in PLACES}
+        logs: dict[str, list[str]] = {place: [] for place in self.rules}
         counts: Counter[str] = Counter()
+        sent: Counter[str] = Counter()
 
         def send(line: str, place: str, looks: bool, causes: tuple[int, ...]) -> None:
             counts[line] += 1
@@ -79,7 +80,8 @@ class Toy:
             log.append(str(move.what))
             # Whom it sends something depends on who came first.
             rule = rules[(len(log[0]) + ord(log[0][0]) + len(log)) % len(rules)] if rules else None
-            if rule is not None and counts.total() < SENDS_MAX:
+            if rule is not None and sent[move.place] < SENDS_MAX:
+                sent[move.place] += 1
                 send(f"{move.place}>{rule.to}", rule.to, rule.looks, (len(made) - 1,))
 
 
@@ -98,10 +100,9 @@ rules = st.one_of(st.none(), st.builds(Rule, st.sampled_from(PLACES), flags))
 toys = st.builds(
     Toy,
     st.lists(
-        st.tuples(st.sampled_from(("u", "v", "w", "x")), st.sampled_from(PLACES), flags),
+        st.tuples(st.sampled_from(("u", "v", "w")), st.sampled_from(PLACES), flags),
         min_size=1,
-        max_size=4,
-        unique_by=lambda one: one[0],
+        max_size=5,
     ).map(tuple),
     st.fixed_dictionaries({place: st.lists(rules, max_size=3).map(tuple) for place in PLACES}),
     st.lists(
@@ -111,6 +112,7 @@ toys = st.builds(
 
 
 @given(toys)
+@settings(max_examples=150, deadline=None)
 def test_each_order_that_matters_is_run_once_and_no_other(toy: Toy) -> None:
     wanted = {trace_of(moves) for moves in every_order(toy.run)}
     search, found = Search(), []
@@ -128,11 +130,47 @@ def independent(places: int, each: int) -> Toy:
     return Toy(first, dict.fromkeys(PLACES, ()))
 
 
+def echo(later: int) -> Toy:
+    """Return two places that answer each other, while others talk to them, too; then time does."""
+    first = (("u", "a", False), ("v", "b", False))
+    answers = {"a": (Rule("b", False),), "b": (Rule("a", False),), "c": (), EVERYWHERE: ()}
+    return Toy(first, answers, (("u", "a", False),) * later)
+
+
 @pytest.mark.parametrize(
-    ("toy", "runs"), [(independent(2, 1), 1), (independent(1, 4), 24), (independent(2, 3), 36)]
+    ("toy", "runs"),
+    [
+        (independent(2, 1), 1),
+        (independent(1, 4), 24),
+        (independent(2, 3), 36),
+        (echo(0), 5),
+        (echo(1), 5),
+    ],
 )
 def test_the_number_of_runs_is_that_of_the_traces(toy: Toy, runs: int) -> None:
     search = Search()
+    while search.more():
+        toy.run(search.choose)
+    assert (search.runs, search.cut) == (runs, 0)
+
+
+@pytest.mark.parametrize("readers", [1, 2, 3, 4])
+def test_each_reader_is_before_or_after_the_writer(readers: int) -> None:
+    """The example of the paper: readers that first look at something of their own."""
+    first = [("writer", "x", False)]
+    for number in range(readers):
+        first += [(f"reader {number}", f"own {number}", True), (f"reader {number}", "x", True)]
+    places = ["x", *(f"own {number}" for number in range(readers))]
+    toy, search, found = Toy(tuple(first), dict.fromkeys(places, ())), Search(), []
+    while search.more():
+        if (moves := toy.run(search.choose)) is not None:
+            found.append(trace_of(moves))
+    assert len(found) == len(set(found)) == 2**readers
+
+
+@pytest.mark.parametrize(("delays", "runs"), [(0, 1), (1, 4), (2, 6), (3, 6)])
+def test_a_delay_is_a_move_that_is_held_back(delays: int, runs: int) -> None:
+    toy, search = independent(1, 3), Search(Bounds(delays=delays))
     while search.more():
         toy.run(search.choose)
     assert search.runs == runs
