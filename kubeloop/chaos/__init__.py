@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kubeloop.chaos.compare import Difference, counterfactual
-    from kubeloop.chaos.exploring import Explored, Ordering, Scenario, explore, follow
+    from kubeloop.chaos.exploring import Explored, Ordering, Scenario, count_orders, explore, follow
     from kubeloop.chaos.faults.api import (
         AnswerLost,
         ApiBusy,
@@ -97,6 +97,7 @@ __all__ = [
     "WatchHangs",
     "Ways",
     "as_test",
+    "count_orders",
     "counterfactual",
     "explore",
     "find",
@@ -109,7 +110,7 @@ __all__ = [
 
 _HOMES = {
     "compare": ["Difference", "counterfactual"],
-    "exploring": ["Explored", "Ordering", "Scenario", "explore", "follow"],
+    "exploring": ["Explored", "Ordering", "Scenario", "count_orders", "explore", "follow"],
     "faults.api": [
         "AnswerLost",
         "ApiBusy",

@@ -8,13 +8,14 @@ comes to rest; from then on the switchboard holds every message, and the search 
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kubeloop.actors.settling import NotSettled
 from kubeloop.actors.supervisor import Factory
-from kubeloop.chaos.orders import Bounds, Choose, Move, NotTheSame, Search, needed
+from kubeloop.chaos.orders import Bounds, Choose, Move, NotTheSame, Search, Walk, needed
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.switchboard import OwnChance, Switchboard, Ways
 from kubeloop.chaos.watching import Broken, Monitor, Watching
@@ -149,6 +150,16 @@ def follow(scenario: Scenario, lines: Sequence[str]) -> Ordering | None:
     """
     ran = _run(scenario, _Follow(lines, strict=True))
     return None if ran.broken is None else ran.ordering()
+
+
+def count_orders(scenario: Scenario, *, samples: int = 20) -> float:
+    """Return about how many orders a scenario has, as `samples` walks by chance make it."""
+    chance, found = random.Random(scenario.seed), []
+    for _ in range(samples):
+        walk = Walk(chance.randrange)
+        _run(scenario, walk)
+        found.append(walk.orders)
+    return sum(found) / samples
 
 
 @dataclass(slots=True)

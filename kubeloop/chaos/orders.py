@@ -37,7 +37,6 @@ class Move:
     what:   for people: its `str` says what it is.
     causes: the numbers of the moves of this run that have made it possible, from 0.
     looks:  whether it only looks: two that do can be exchanged.
-    alone:  whether it is possible only when nothing else is.
     """
 
     line: str
@@ -45,7 +44,6 @@ class Move:
     what: object = ""
     causes: tuple[int, ...] = ()
     looks: bool = False
-    alone: bool = False
 
 
 Choose = Callable[[Sequence[Move]], Move | None]
@@ -188,7 +186,7 @@ class Search:
         for move in moves:
             if move.line not in sleep:
                 # What goes everywhere is tried everywhere: no race tells of what is left over.
-                always = [m.line for m in moves if m.place == EVERYWHERE and not m.alone]
+                always = [m.line for m in moves if m.place == EVERYWHERE]
                 todo = dict.fromkeys([move.line, *always])
                 self._points.append(_Point(by_line, sleep, move, todo))
                 return move
@@ -254,11 +252,26 @@ def _delays(choices: Sequence[tuple[_Point, str]]) -> int:
 
 def _kind(move: Move) -> tuple[object, ...]:
     """Return what of a move must be the same in all runs; its text is dear."""
-    return move.line, move.place, move.causes, move.looks, move.alone
+    return move.line, move.place, move.causes, move.looks
 
 
 def _texts(moves: Sequence[Move]) -> str:
     return ", ".join(f"({move.line}: {move.what})" for move in moves)
+
+
+class Walk:
+    """Chooses by chance, and estimates how many orders there are: without bias, and roughly.
+
+    Source: Knuth: Estimating the Efficiency of Backtrack Programs, 1975.
+    """
+
+    def __init__(self, below: Callable[[int], int]) -> None:
+        """below: returns a number from 0 to one less than what it is given."""
+        self.orders, self._below = 1, below
+
+    def __call__(self, moves: Sequence[Move]) -> Move:
+        self.orders *= len(moves)
+        return moves[self._below(len(moves))]
 
 
 def _races(moves: Sequence[Move], past: Sequence[int], later: int) -> Iterator[int]:

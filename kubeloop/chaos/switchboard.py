@@ -149,7 +149,7 @@ class Switchboard:
             return True
         any_time = self.ways.timers == "any" and self._loop.next_timer() is not None
         if not moves or any_time:
-            moves.append(Move(TIME, EVERYWHERE, "passes", alone=not any_time))
+            moves.append(Move(TIME, EVERYWHERE, "passes"))
         move = self._choose(moves)
         if move is None:
             self.ended.set_result(False)

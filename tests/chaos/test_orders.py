@@ -1,5 +1,6 @@
 """The search for all orders, against running every single one, on systems drawn by chance."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from kubeloop.chaos.orders import (
     Move,
     NotTheSame,
     Search,
+    Walk,
     collide,
     needed,
 )
@@ -65,10 +67,10 @@ class Toy:
             waiting = [queue[0] for queue in lines.values() if queue]
             if not waiting and not later:
                 return tuple(made)
-            move = choose(waiting or [Move("time", EVERYWHERE, f"time {len(later)}", alone=True)])
+            move = choose(waiting or [Move("time", EVERYWHERE, f"time {len(later)}")])
             if move is None:
                 return None
-            if move.alone:
+            if move.line == "time":
                 made.append(move)
                 send(*later.pop(), (len(made) - 1,))
                 continue
@@ -174,6 +176,15 @@ def test_a_delay_is_a_move_that_is_held_back(delays: int, runs: int) -> None:
     while search.more():
         toy.run(search.choose)
     assert search.runs == runs
+
+
+def test_a_walk_by_chance_estimates_how_many_orders_there_are() -> None:
+    toy, chance, found = echo(1), random.Random(1), list[int]()
+    for _ in range(1000):
+        walk = Walk(chance.randrange)
+        toy.run(walk)
+        found.append(walk.orders)
+    assert sum(found) / len(found) == pytest.approx(sum(1 for _ in every_order(toy.run)), rel=0.1)
 
 
 def test_two_that_only_look_need_one_order() -> None:
