@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgpack
@@ -125,12 +124,7 @@ class Cluster(travel.TimeTravel, Recordable):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -186,7 +180,7 @@ class Cluster(travel.TimeTravel, Recordable):
         """Stop everything that was started; harmless if nothing was."""
         if self._endpoint is not None:
             await self._endpoint.stop()
-            self._endpoint = None
+            self._endpoint_before, self._endpoint = self._endpoint, None
         if hasattr(self, "supervisor"):
             self.supervisor.stop_all()
         if hasattr(self, "nodes"):
@@ -203,6 +197,7 @@ class Cluster(travel.TimeTravel, Recordable):
         nodes = self._simulated("be lost")
         self.store.abandon()
         self.supervisor.stop_all()
+        self.fleet.running.clear()
         nodes.lose()
 
     # What the wire needs.
@@ -328,6 +323,7 @@ class Cluster(travel.TimeTravel, Recordable):
         Raises: ValueError if pods are real processes.
         """
         self._simulated("go over to a successor")
+        endpoint = self._endpoint or self._endpoint_before
         new = self._like(
             name=self.name,
             seed=seed,
@@ -337,9 +333,9 @@ class Cluster(travel.TimeTravel, Recordable):
             etcd=self._etcd,
             rest=self._rest,
             tls=self._tls,
-            port=self._port if self._endpoint is None else self._endpoint.port,
+            port=self._port if endpoint is None else endpoint.port,
         )
-        new._before, new._endpoint_before = self, self._endpoint
+        new._before, new._endpoint_before = self, endpoint
         return new
 
     def _simulated(self, what: str) -> SimulatedNodes:

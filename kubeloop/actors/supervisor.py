@@ -76,6 +76,7 @@ class Supervisor:
         self._asked: dict[str, dict[AsyncFuture, None]] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         self._timers: dict[str, Timer] = {}
+        self._held: dict[str, list[object]] = {}
         self._stopping = False
 
     def start(self, name: str, factory: Factory, *, world: World | None = None) -> None:
@@ -172,6 +173,24 @@ class Supervisor:
             actor.finish()
             self._relaunch(name)
 
+    def hold_down(self, name: str) -> Callable[[], None]:
+        """Have the actor of that name fail now, and not start again until it is let go.
+
+        Returns: what lets it go. Meanwhile messages wait for it.
+        """
+        hold = object()
+        self._held.setdefault(name, []).append(hold)
+        self.crash(name, RuntimeError(f"{name} is held down"))
+
+        def let_go() -> None:
+            held = self._held.get(name, [])
+            if hold in held:
+                held.remove(hold)
+                if not held and name in self._factories and name not in self._actors:
+                    self._restart_in(0.0, name)
+
+        return let_go
+
     def crashed(self, actor: AsyncActor, error: Exception) -> None:
         name = actor.name
         if self._actors.get(name) is not actor:
@@ -187,9 +206,16 @@ class Supervisor:
         self.restarts[name] = self.restarts.get(name, 0) + 1
         pause_s = backoff_s(count)
         logger.warning("%s failed; restart in %.2f s", name, pause_s, exc_info=error)
+        self._restart_in(pause_s, name)
+
+    def _restart_in(self, pause_s: float, name: str) -> None:
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
         self._timers[name] = self.world.later(pause_s, lambda: self._relaunch(name))
 
     def _relaunch(self, name: str) -> None:
+        if self._held.get(name):
+            return  # Whoever holds it down will have it start.
         try:
             self._launch(name)
         except Exception as error:  # noqa: BLE001 - a factory may fail in any way, like a turn.

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kubeloop.chaos.compare import Difference, counterfactual
     from kubeloop.chaos.exploring import Explored, Ordering, Scenario, count_orders, explore, follow
+    from kubeloop.chaos.faults.actors import (
+        ActorCrashes,
+        ActorDown,
+        ActorFreezes,
+        ActorSlow,
+        ActorWatchBreaks,
+    )
     from kubeloop.chaos.faults.api import (
         AnswerLost,
         ApiBusy,
@@ -30,6 +37,25 @@ if TYPE_CHECKING:
         WatchHangs,
     )
     from kubeloop.chaos.faults.base import Fault
+    from kubeloop.chaos.faults.containers import (
+        ContainerExits,
+        ContainerHangs,
+        ContainerOom,
+        ProbesFail,
+        SlowStarts,
+    )
+    from kubeloop.chaos.faults.disk import BitRot, ClusterDies, DiskFails, DiskFull, DiskSlow
+    from kubeloop.chaos.faults.images import PullsFail, PullsSlow
+    from kubeloop.chaos.faults.network import (
+        NetCut,
+        NetHalfOpen,
+        NetLossy,
+        NetNarrow,
+        NetRefuses,
+        NetReset,
+        NetSlow,
+    )
+    from kubeloop.chaos.faults.nodes import NodeClock, NodeCut, NodeOff, RuntimeStalls
     from kubeloop.chaos.finding import Found, as_test, find
     from kubeloop.chaos.generate import Profile, plan_of, plans
     from kubeloop.chaos.machine import ClusterMachine
@@ -55,38 +81,66 @@ if TYPE_CHECKING:
     from kubeloop.chaos.watching import Broken, Monitor, Outcome
 
 __all__ = [
+    "ActorCrashes",
+    "ActorDown",
+    "ActorFreezes",
+    "ActorSlow",
+    "ActorWatchBreaks",
     "AnswerLost",
     "ApiBusy",
     "ApiFails",
     "ApiRestarts",
     "ApiSlow",
+    "BitRot",
     "BookmarksLost",
     "Bounds",
     "Broken",
+    "ClusterDies",
     "ClusterMachine",
     "Compaction",
     "Configure",
     "ConflictStorm",
+    "ContainerExits",
+    "ContainerHangs",
+    "ContainerOom",
     "Cordon",
     "CrashAtWrite",
     "DeleteApp",
     "DeletePod",
     "Deploy",
     "Difference",
+    "DiskFails",
+    "DiskFull",
+    "DiskSlow",
     "Explored",
     "Expose",
     "Fault",
     "Found",
     "Happening",
     "Monitor",
+    "NetCut",
+    "NetHalfOpen",
+    "NetLossy",
+    "NetNarrow",
+    "NetRefuses",
+    "NetReset",
+    "NetSlow",
+    "NodeClock",
+    "NodeCut",
+    "NodeOff",
     "OperatorCrashes",
     "Ordering",
     "Outcome",
     "Plan",
+    "ProbesFail",
     "Profile",
+    "PullsFail",
+    "PullsSlow",
     "Replicate",
+    "RuntimeStalls",
     "Scale",
     "Scenario",
+    "SlowStarts",
     "Stage",
     "StaleReads",
     "StatesMissed",
@@ -128,6 +182,26 @@ _HOMES = {
         "WatchHangs",
     ],
     "faults.base": ["Fault"],
+    "faults.actors": ["ActorCrashes", "ActorDown", "ActorFreezes", "ActorSlow", "ActorWatchBreaks"],
+    "faults.nodes": ["NodeClock", "NodeCut", "NodeOff", "RuntimeStalls"],
+    "faults.containers": [
+        "ContainerExits",
+        "ContainerHangs",
+        "ContainerOom",
+        "ProbesFail",
+        "SlowStarts",
+    ],
+    "faults.images": ["PullsFail", "PullsSlow"],
+    "faults.disk": ["BitRot", "ClusterDies", "DiskFails", "DiskFull", "DiskSlow"],
+    "faults.network": [
+        "NetCut",
+        "NetHalfOpen",
+        "NetLossy",
+        "NetNarrow",
+        "NetRefuses",
+        "NetReset",
+        "NetSlow",
+    ],
     "finding": ["Found", "as_test", "find"],
     "generate": ["Profile", "plan_of", "plans"],
     "machine": ["ClusterMachine"],

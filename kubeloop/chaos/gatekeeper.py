@@ -254,6 +254,12 @@ class Gatekeeper:
         if self._rules:
             self._follow()
 
+    def sever(self) -> None:
+        """Hear that the cluster has died: every watch is reset."""
+        for feed in tuple(self._feeds):
+            feed.hang_up()
+            feed.end("reset")
+
     # What faults call.
 
     @property

@@ -102,6 +102,7 @@ class ClusterMachine(RuleBasedStateMachine):
             return
         try:
             self.stage.heal_all()
+            self.run(self.stage.healed())
             self.run(settled(self.stage.cluster, within_s=SETTLE_S))
             self._watching.end()
         finally:
@@ -129,7 +130,7 @@ class ClusterMachine(RuleBasedStateMachine):
             self._operator.cancel()
             await asyncio.gather(self._operator, return_exceptions=True)
         self.outcome = self._watching.close()
-        await self.stage.cluster.stop()
+        await self.stage.close()
 
 
 def _any_of(kinds: Sequence[type[Happening]]) -> "st.SearchStrategy[Happening]":

@@ -12,6 +12,7 @@ from kubeloop.chaos.plan import Plan, told_of
 from kubeloop.chaos.program import Program
 from kubeloop.chaos.settled import NotSettled, settled
 from kubeloop.chaos.stage import Stage
+from kubeloop.chaos.succession import Unrecovered
 from kubeloop.chaos.values import Happening
 from kubeloop.chaos.watching import Broken, Monitor, Outcome, Watching
 from kubeloop.cluster import Cluster
@@ -56,6 +57,8 @@ def play(
     player = _Player(plan, monitors, operator, keep=keep, options=options)
     try:
         run(player.main, seed=plan.seed, policy=plan.policy)
+    except Unrecovered as error:
+        raise Violation(plan, "recovery", str(error), player.outcome) from error
     except Broken as error:
         raise Violation(plan, player.culprit, str(error), player.outcome) from error
     except NotSettled as error:
@@ -85,12 +88,17 @@ class _Player:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
         disk = MemoryDisk() if self.plan.durable else None
-        async with cluster_of(self.plan, disk, self.options) as cluster:
-            watching = Watching(Stage(loop, cluster, disk=disk), self.monitors(), keep=self.keep)
+        cluster = cluster_of(self.plan, disk, self.options)
+        await cluster.start()
+        stage = Stage(loop, cluster, disk=disk)
+        try:
+            watching = Watching(stage, self.monitors(), keep=self.keep)
             try:
                 await self._watch(watching)
             finally:
                 self.outcome, self.culprit = watching.close(), watching.culprit or self.culprit
+        finally:
+            await stage.close()
 
     async def _watch(self, watching: Watching) -> None:
         watching.begin()
@@ -103,6 +111,7 @@ class _Player:
             await unless(happen(stage, plan.happenings), watching.broken, beside)
             await unless(stage.healed(), watching.broken, beside)  # What came last broke, too.
             stage.heal_all()
+            await unless(stage.healed(), watching.broken, beside)
             await unless(settled(stage.cluster, within_s=SETTLE_S), watching.broken, beside)
         finally:
             if beside is not None:

@@ -1,15 +1,16 @@
 """The stage: a running simulated cluster, and all that happenings may do to it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.chaos.gatekeeper import Gatekeeper
 from kubeloop.net.client import Client
 from kubeloop.net.gate import Feed, Wake, Wanted
+from kubeloop.nodes import SimulatedNodes
 
 if TYPE_CHECKING:
     from kubeloop.chaos.program import Program
@@ -50,12 +51,16 @@ class Stage:
     program:      what runs beside the cluster, None if nothing does.
     marks:        what happened, in order.
     acknowledged: the writes that users were told are done.
+    alive:        whether the cluster runs; it does not from its death until another has started.
+    followers:    are called when another cluster has taken its place, before it starts.
+    lags, rooms:  of those faults that slow the disk down or fill it.
     """
 
     def __init__(
         self, loop: "SimLoop", cluster: "Cluster", *, disk: "MemoryDisk | None" = None
     ) -> None:
-        self.loop, self.disk = loop, disk
+        self.loop, self.disk, self.alive = loop, disk, True
+        self.followers: list[Callable[[], None]] = []
         self.gate = Gatekeeper(self)
         self.cluster = cluster
         self.program: Program | None = None
@@ -63,7 +68,10 @@ class Stage:
         self.api = Client(self, agent=USER)
         self.marks: list[Mark] = []
         self.acknowledged: list[Acknowledged] = []
+        self.lags: list[float] = []
+        self.rooms: list[int] = []
         self._heals: dict[Callable[[], None], str] = {}
+        self._works: list[asyncio.Task[None]] = []
         self._ill_until = 0.0
 
     @property
@@ -76,15 +84,24 @@ class Stage:
         self._cluster = cluster
         cluster.gate = self.gate
         self.gate.renew()
+        for follow in self.followers:
+            follow()
 
     def client(self, agent: str) -> Client:
         """Return a client, of whom faults may be, as of those over REST, by how it calls itself."""
-        return Client(self.cluster, agent=agent)
+        return Client(_Now(self), agent=agent)
 
     @property
     def network(self) -> "Network":
         """What connects the hosts."""
         return self.loop.network
+
+    @property
+    def nodes(self) -> SimulatedNodes:
+        """What nodes are made of."""
+        nodes = self.cluster.nodes
+        assert isinstance(nodes, SimulatedNodes), "only simulated nodes may fail"
+        return nodes
 
     def note(self, text: str) -> None:
         """Put a mark on the timeline."""
@@ -96,10 +113,36 @@ class Stage:
         self._ill_until = max(self._ill_until, self.loop.time() + delay_s)
         self.loop.call_later(delay_s, self._heal, heal)
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Do what must await; `healed` waits for it, and raises what it raises."""
+        task = self.loop.create_task(work, name=f"chaos:{len(self._works)}")
+        self._works.append(task)
+        return task
+
     async def healed(self) -> None:
-        """Wait until everything has been made well in its time."""
-        while self._ill_until > self.loop.time():
-            await self.sleep_until(self._ill_until)
+        """Wait until everything has been made well in its time. Raises: what `spawn` did."""
+        while True:
+            works = [work for work in self._works if not work.done()]
+            if self._ill_until > self.loop.time():
+                await self.sleep_until(self._ill_until)
+            elif works:
+                await asyncio.wait(works, return_when=asyncio.FIRST_EXCEPTION)
+            else:
+                break
+            self._look()
+        self._look()
+
+    async def close(self) -> None:
+        """End what `spawn` has begun, and the cluster."""
+        for work in self._works:
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
+        await self.cluster.stop()
+
+    def _look(self) -> None:
+        for work in self._works:
+            if work.done():
+                work.result()
 
     def heal_all(self) -> None:
         """Make everything well that is not yet."""
@@ -129,3 +172,16 @@ class Stage:
     async def sleep_until(self, time_s: float) -> None:
         """Wait until the loop's clock shows a time."""
         await asyncio.sleep(max(0.0, time_s - self.loop.time()))
+
+
+class _Now:
+    """The cluster that runs at the time, for clients that outlive one."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def ask(self, request: Request) -> Outcome:
+        return await self._stage.cluster.ask(request)
+
+    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
+        return await self._stage.cluster.open(wanted, wake)

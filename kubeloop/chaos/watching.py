@@ -70,9 +70,8 @@ class Watching:
         for monitor in self.monitors:
             self.culprit = monitor.name
             monitor.begin(self.stage)
-        hub = self.stage.cluster.hub
-        self._cursor = hub.open(resources=list(RESOURCES), revision=0, wake=self._hear)
-        self._hear()
+        self._open()
+        self.stage.followers.append(self._follow)
 
     def end(self) -> None:
         """Look at the cluster at rest. Raises: Broken."""
@@ -98,6 +97,16 @@ class Watching:
         self.outcome.hash = self._hash.hexdigest()
         self.outcome.now_s = self.stage.loop.time()
         return self.outcome
+
+    def _follow(self) -> None:
+        """Go on with the cluster that has taken the place of another."""
+        self._cursor.close()
+        self._open()
+
+    def _open(self) -> None:
+        hub, revision = self.stage.cluster.hub, self.outcome.revision
+        self._cursor = hub.open(resources=list(RESOURCES), revision=revision, wake=self._hear)
+        self._hear()
 
     def _hear(self) -> None:
         facts = self._cursor.take(_TAKE)

@@ -9,7 +9,9 @@ from typing import Any
 import aiohttp
 
 from kubeloop import sim
+from kubeloop.chaos.settled import settled
 from kubeloop.chaos.stage import Stage
+from kubeloop.chaos.steps import Deploy, Expose
 from kubeloop.cluster import Cluster
 from kubeloop.sim.loop import SimLoop
 
@@ -28,6 +30,48 @@ def on_stage(body: Body, *, seed: int = 1, policy: Any = "fifo", **options: Any)
             return await body(Stage(loop, cluster))
 
     return sim.run(main, seed=seed, policy=policy)
+
+
+def with_web(body: Body, *, seed: int = 1, nodes: int = 2, **options: Any) -> Any:
+    """Run `body` where the app `web` is up; then all is healed, and it must be up again.
+
+    Afterwards the cluster has settled, web has as many replicas ready as its Deployment asks for,
+    and no pod has run on two nodes.
+    """
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        disk = sim.MemoryDisk()
+        cluster = Cluster(nodes=nodes, seed=seed, data_dir="/data", disk=disk, **options)
+        await cluster.start()
+        stage = Stage(loop, cluster, disk=disk)
+        try:
+            await Deploy(replicas=2).happen(stage)
+            await Expose().happen(stage)
+            await settled(cluster, within_s=100)
+            found = await body(stage)
+            stage.heal_all()
+            await stage.healed()
+            await settled(stage.cluster, within_s=1800)
+            web = await stage.api.get("deployments", "web")
+            assert web.status["readyReplicas"] == web.spec["replicas"]
+            assert not stage.nodes.ledger.violations
+        finally:
+            await stage.close()
+        return found
+
+    return sim.run(main, seed=seed, policy="random")
+
+
+async def scale(stage: Stage, replicas: int) -> None:
+    await stage.api.scale("deployments", "web", replicas)
+
+
+async def ready(stage: Stage) -> int:
+    """Return how many replicas of web are ready."""
+    web = await stage.api.get("deployments", "web")
+    return int(web.status.get("readyReplicas", 0))
 
 
 def config_map(name: str, **data: str) -> dict[str, Any]:

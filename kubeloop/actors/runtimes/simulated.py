@@ -95,7 +95,6 @@ class SimulatedRuntime:
     images:   the script of each image, by the name pods use; others do as `Script()` says.
     node:     how the ledger calls this node.
     registry: where it pulls from; others may do so, too.
-    slow_s:   how much longer it takes to start a container.
     """
 
     name = "simulated"
@@ -112,7 +111,7 @@ class SimulatedRuntime:
         self.world, self.scripts, self.node = world, dict(images or {}), node
         self.ledger = ledger or Ledger()
         self.registry = registry or SimulatedRegistry(self.scripts)
-        self.slow_s = 0.0
+        self._lags: list[list[float]] = []
         self._stalls: list[asyncio.Event] = []
         self._on_exit: Callable[[Exited], None] = lambda _: None
         self._sandboxes: dict[str, _Sandbox] = {}
@@ -194,8 +193,9 @@ class SimulatedRuntime:
             script = annotated(self.scripts.get(spec.image, DEFAULT), spec.name, spec.annotations)
         except ValueError as error:
             raise RuntimeFailure("CreateContainerConfigError", str(error)) from error
-        if script.start_s or self.slow_s:
-            await asyncio.sleep(script.start_s + self.slow_s)
+        start_s = script.start_s + sum(lag_s for (lag_s,) in self._lags)
+        if start_s:
+            await asyncio.sleep(start_s)
         sandbox = self._sandboxes.get(spec.pod_uid)
         if sandbox is None or not sandbox.ip:
             raise RuntimeFailure("CreateContainerError", f"pod {spec.pod_uid} has no sandbox")
@@ -314,6 +314,16 @@ class SimulatedRuntime:
             if over in self._stalls:
                 self._stalls.remove(over)
                 over.set()
+
+        return end
+
+    def slow(self, lag_s: float) -> Undo:
+        """Have every start of a container take so much longer; return what ends that."""
+        lag = [lag_s]
+        self._lags.append(lag)
+
+        def end() -> None:
+            self._lags = [one for one in self._lags if one is not lag]
 
         return end
 

@@ -4,7 +4,7 @@
 "*" to everybody. The cluster's own controllers and kubelets are not among them. See docs/faults.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.api.resources import RESOURCES
 from kubeloop.chaos import rules
-from kubeloop.chaos.faults.base import Fault
+from kubeloop.chaos.faults.base import Fault, Heal
 from kubeloop.chaos.gatekeeper import ANY, Match, Rule
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.values import FLAG, Mostly, OneOf, Real, Whole, drawn, kind
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-Heal = Callable[[], None]
 
 
 class Who:
@@ -214,6 +212,9 @@ class Compaction(Fault):
     """The store forgets all history: whoever lists on, or watches from before, hears 410."""
 
     def begin(self, stage: Stage) -> None:
+        if not stage.alive:
+            stage.note(f"{self}: the cluster does not run")
+            return
         stage.cluster.store.compact(stage.gate.durable)
         stage.gate.beat()  # A replica cannot be further behind than that.
 
