@@ -320,3 +320,20 @@ def test_a_pod_that_is_deleted_at_any_moment_leaves_nothing_behind(grace_s: int)
     )
     assert explored.complete, explored
     assert explored.runs > 1
+
+
+def test_each_actor_draws_from_chance_of_its_own() -> None:
+    """Else it would matter which of two draws first, though they are in different places."""
+
+    class Sources(Log):
+        def begin(self, stage: Any) -> None:
+            supervisor = stage.cluster.supervisor
+            actors = [supervisor.actor(name) for name in supervisor.names()]
+            found.append(len({id(actor.world.rng) for actor in actors}) - len(actors))
+
+    found: list[int] = []
+    explored = explore(
+        Scenario({"alice": touches}, setup=a_counter, nodes=1, monitors=lambda: [Sources([])])
+    )
+    assert explored.complete, explored
+    assert set(found) == {0}
