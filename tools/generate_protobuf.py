@@ -28,6 +28,7 @@ PACKAGES: Final = {
     "batch": "batch.v1",
     "coordination.k8s.io": "coordination.v1",
     "discovery.k8s.io": "discovery.v1",
+    "policy": "policy.v1",
 }
 EXTRA: Final = {
     "autoscaling/v1 Scale": "autoscaling.v1.Scale",
@@ -60,13 +61,16 @@ KEPT_NUMBERS: Final = """
     JobSpec.maxFailedIndexes SuccessPolicyRule.succeededCount
     CronJobSpec.startingDeadlineSeconds CronJobSpec.suspend CronJobSpec.successfulJobsHistoryLimit
     CronJobSpec.failedJobsHistoryLimit
+    PodDisruptionBudgetStatus.disruptionsAllowed PodDisruptionBudgetStatus.currentHealthy
+    PodDisruptionBudgetStatus.desiredHealthy PodDisruptionBudgetStatus.expectedPods
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """
     LeaseSpec.holderIdentity LeaseSpec.preferredHolder LeaseSpec.strategy
     PersistentVolumeClaimSpec.storageClassName PersistentVolumeClaimSpec.volumeAttributesClassName
     JobSpec.completionMode JobSpec.podReplacementPolicy JobSpec.managedBy JobStatus.failedIndexes
-    CronJobSpec.timeZone SuccessPolicyRule.succeededIndexes
+    PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy CronJobSpec.timeZone
+    SuccessPolicyRule.succeededIndexes
     PodFailurePolicyOnExitCodesRequirement.containerName
     Event.reportingComponent Event.reportingInstance
     discovery.v1.EndpointPort.name discovery.v1.EndpointPort.appProtocol

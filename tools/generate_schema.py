@@ -73,6 +73,9 @@ GO_TYPES: Final = {
     "batch.v1.PodFailurePolicyRule.action": "v1.PodFailurePolicyAction",
     "batch.v1.UncountedTerminatedPods.failed": "types.UID",
     "batch.v1.UncountedTerminatedPods.succeeded": "types.UID",
+    "policy.v1.PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy": (
+        "v1.UnhealthyPodEvictionPolicyType"
+    ),
     "core.v1.AppArmorProfile.type": "v1.AppArmorProfileType",
     "core.v1.Container.restartPolicy": "v1.ContainerRestartPolicy",
     "core.v1.ContainerPort.protocol": "v1.Protocol",

@@ -86,6 +86,12 @@ def _event(obj: Json) -> None:
         obj.setdefault(key, zero)
 
 
+def _budget(obj: Json) -> None:
+    child(obj, "spec")
+    for key in ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"):
+        child(obj, "status").setdefault(key, 0)
+
+
 _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "Endpoints"): services.endpoints,
     ("v1", "Event"): _event,
@@ -100,4 +106,5 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("batch/v1", "CronJob"): jobs.cron_job,
     ("batch/v1", "Job"): jobs.job,
     ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,
+    ("policy/v1", "PodDisruptionBudget"): _budget,
 }

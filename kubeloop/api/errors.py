@@ -201,8 +201,13 @@ class TooManyRequests(ApiError):
 
     code, reason = 429, "TooManyRequests"
 
-    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(message, details={"retryAfterSeconds": retry_after_s})
+    def __init__(
+        self, message: str, *, retry_after_s: int = 1, causes: Sequence[Cause] = ()
+    ) -> None:
+        details: dict[str, Any] = {"retryAfterSeconds": retry_after_s} if retry_after_s else {}
+        if causes:
+            details["causes"] = _causes(causes)
+        super().__init__(message, details=details)
 
 
 class InternalError(ApiError):
@@ -294,4 +299,5 @@ def _details(resource: str, name: str) -> dict[str, Any]:
 
 
 def _causes(causes: Sequence[Cause]) -> list[dict[str, str]]:
-    return [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
+    told = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
+    return [{key: text for key, text in cause.items() if text or key != "field"} for cause in told]

@@ -202,6 +202,15 @@ _ROWS: Final = (
     ),
     Resource("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
     Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
+    Resource(
+        "policy",
+        "v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        "poddisruptionbudget",
+        short_names=("pdb",),
+        subresources=(_STATUS,),
+    ),
 )
 
 RESOURCES: Final[Mapping[str, Resource]] = {row.id: row for row in _ROWS}

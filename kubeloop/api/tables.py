@@ -29,6 +29,7 @@ _ROWS: Final[Mapping[str, Row]] = {
     "services": services.service,
     "cronjobs.batch": jobs.cron_job,
     "jobs.batch": jobs.job,
+    "poddisruptionbudgets.policy": others.budget,
     "deployments.apps": others.deployment,
     "replicasets.apps": others.replica_set,
     "endpointslices.discovery.k8s.io": services.endpoint_slice,

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.kubectl
 DEADLINE_S = 60.0
 KINDS = (
     "configmaps cronjobs.batch deployments.apps endpoints endpointslices.discovery.k8s.io events "
-    "jobs.batch leases.coordination.k8s.io namespaces nodes pods replicasets.apps "
-    "replicationcontrollers secrets serviceaccounts services"
+    "jobs.batch leases.coordination.k8s.io namespaces nodes poddisruptionbudgets.policy pods "
+    "replicasets.apps replicationcontrollers secrets serviceaccounts services"
 )
 WEB = """
 apiVersion: apps/v1
@@ -157,6 +157,7 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
         "batch/v1",
         "coordination.k8s.io/v1",
         "discovery.k8s.io/v1",
+        "policy/v1",
         "v1",
     ]
     assert "is running at https://127.0.0.1" in await kubectl("cluster-info")
@@ -450,3 +451,14 @@ async def test_jobs_and_cron_jobs(kubectl: Kubectl) -> None:
     assert "True" in await kubectl("get cronjob each")
     assert "deleted" in await kubectl("delete job once now")
     assert "deleted" in await kubectl("delete cronjob each")
+
+
+async def test_drain_heeds_a_disruption_budget(kubectl: Kubectl) -> None:
+    assert "created" in await kubectl("create deployment web --image=i --replicas=2")
+    assert "created" in await kubectl("create pdb all --selector=app=web --min-available=2")
+    await kubectl("rollout status deployment/web")
+    await kubectl("wait --for=jsonpath={.status.currentHealthy}=2 pdb/all")
+    refused = await kubectl.fails("drain node-1 --ignore-daemonsets --timeout=1s")
+    assert "Cannot evict pod as it would violate the pod's disruption budget." in refused
+    assert "patched" in await kubectl("patch pdb all -p", '{"spec": {"minAvailable": 1}}')
+    assert "drained" in await kubectl("drain node-1 --ignore-daemonsets")

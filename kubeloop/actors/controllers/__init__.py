@@ -3,6 +3,7 @@
 from kubeloop.actors.controllers.base import Controller
 from kubeloop.actors.controllers.cronjob import CronJobController
 from kubeloop.actors.controllers.deployment import DeploymentController
+from kubeloop.actors.controllers.disruption import DisruptionController
 from kubeloop.actors.controllers.endpoints import EndpointsController
 from kubeloop.actors.controllers.endpointslices import EndpointSliceController
 from kubeloop.actors.controllers.garbage import GarbageCollector
@@ -14,6 +15,7 @@ from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
 from kubeloop.actors.controllers.replication import ReplicationController
 from kubeloop.actors.controllers.service_accounts import ServiceAccountController
 from kubeloop.actors.controllers.settings import Settings
+from kubeloop.api.resources import RESOURCES
 
 
 def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
@@ -28,6 +30,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         JobController(),
         CronJobController(),
         FinishedJobController(),
+        DisruptionController(RESOURCES),
         EndpointSliceController(),
         EndpointsController(),
         GarbageCollector(),

@@ -45,6 +45,7 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     ),
     "jobs.batch": Strategy(generation=True, status={}, orphans=True),
     "cronjobs.batch": Strategy(generation=True, status={}),
+    "poddisruptionbudgets.policy": Strategy(generation=True, status={}),
     "endpointslices.discovery.k8s.io": Strategy(generation=True, counted=("labels",)),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),

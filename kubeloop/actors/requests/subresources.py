@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgpack
 
-from kubeloop.actors.requests.deletion import delete
+from kubeloop.actors.requests import eviction
 from kubeloop.actors.requests.metadata import check_kind, check_preconditions, ordered_metadata
 from kubeloop.actors.requests.patching import apply_patch
 from kubeloop.actors.requests.state import Object, State, resource_of
@@ -107,25 +107,8 @@ def bind(state: State, request: Request) -> Outcome:
 
 
 def evict(state: State, request: Request) -> Outcome:
-    """Delete a pod as `kubectl drain` asks for it. Raises: NotFound, Conflict."""
-    body = msgpack.unpackb(request.body) if request.body else {}
-    options = {**request.options, **(body.get("deleteOptions") or {})}
-    options.pop("apiVersion", None)
-    options.pop("kind", None)
-    delete(
-        state,
-        Request(
-            "delete",
-            request.resource,
-            request.namespace,
-            request.name,
-            options=options,
-            user=request.user,
-            sender=request.sender,
-            because=request.because,
-            id=request.id,
-        ),
-    )
+    """Delete a pod if its disruption budget allows it. Raises: as `eviction.evict`."""
+    eviction.evict(state, request)
     return _created(state, request)
 
 

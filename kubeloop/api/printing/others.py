@@ -83,6 +83,18 @@ def lease(obj: Json, now_unix: float) -> list[Any]:
     return [name_of(obj), holder, humanize.since(created(obj), now_unix)]
 
 
+def budget(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a PodDisruptionBudget."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return [
+        name_of(obj),
+        _amount(spec.get("minAvailable")),
+        _amount(spec.get("maxUnavailable")),
+        status.get("disruptionsAllowed", 0),
+        humanize.since(created(obj), now_unix),
+    ]
+
+
 def plain(obj: Json, now_unix: float) -> list[Any]:
     """Return the cells of a kind that has only a name and an age."""
     return [name_of(obj), humanize.since(created(obj), now_unix)]
@@ -108,6 +120,10 @@ def event(obj: Json, now_unix: float) -> list[Any]:
         count,
         name_of(obj),
     ]
+
+
+def _amount(value: Any) -> str:
+    return "N/A" if value is None else str(value)
 
 
 def _replicas(obj: Json, now_unix: float) -> list[Any]:

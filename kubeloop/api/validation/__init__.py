@@ -15,7 +15,7 @@ from typing import Final
 from kubeloop.api.defaulting.tools import Json, child
 from kubeloop.api.errors import Cause
 from kubeloop.api.resources import Resource
-from kubeloop.api.validation import jobs, metadata, others, pods, services, workloads
+from kubeloop.api.validation import jobs, metadata, others, pods, policy, services, workloads
 from kubeloop.api.validation.problems import Problems
 
 __all__ = ["validate_create", "validate_status_update", "validate_update"]
@@ -62,6 +62,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "pods": _Rules(
         pods.pod, last=pods.on_update, new=pods.on_create, status_change=pods.on_status_update
     ),
+    "poddisruptionbudgets.policy": _Rules(policy.budget, status=policy.budget_status),
     "replicasets.apps": _Rules(
         workloads.replica_set, last=workloads.same_selector, status=workloads.status
     ),
