@@ -52,6 +52,10 @@ KEPT_NUMBERS: Final = """
     runAsUser runAsGroup runAsNonRoot fsGroup readOnlyRootFilesystem allowPrivilegeEscalation
     supplementalGroupsPolicy recursiveReadOnlyMounts userNamespaces capacity serving terminating
     allocateLoadBalancerNodePorts ready uid gid user Port
+    ControllerRevision.revision RollingUpdateStatefulSetStrategy.partition StatefulSetOrdinals.start
+    StatefulSetSpec.replicas StatefulSetStatus.replicas StatefulSetStatus.availableReplicas
+    DaemonSetStatus.currentNumberScheduled DaemonSetStatus.numberMisscheduled
+    DaemonSetStatus.desiredNumberScheduled DaemonSetStatus.numberReady
     DeploymentSpec.replicas ReplicaSetSpec.replicas ReplicationControllerSpec.replicas
     ReplicaSetStatus.replicas ReplicationControllerStatus.replicas ScaleStatus.replicas
     PodSpec.priority EvictionResponder.priority ClientIPConfig.timeoutSeconds
@@ -68,6 +72,8 @@ KEPT_NUMBERS: Final = """
 KEPT_STRINGS: Final = """
     LeaseSpec.holderIdentity LeaseSpec.preferredHolder LeaseSpec.strategy
     PersistentVolumeClaimSpec.storageClassName PersistentVolumeClaimSpec.volumeAttributesClassName
+    PersistentVolumeClaimSpec.volumeMode
+    PersistentVolumeClaimStatus.currentVolumeAttributesClassName StatefulSetSpec.serviceName
     JobSpec.completionMode JobSpec.podReplacementPolicy JobSpec.managedBy JobStatus.failedIndexes
     PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy CronJobSpec.timeZone
     SuccessPolicyRule.succeededIndexes

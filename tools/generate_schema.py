@@ -61,7 +61,16 @@ GO_TYPES: Final = {
     "apis.meta.v1.ManagedFieldsEntry.operation": "v1.ManagedFieldsOperationType",
     "apis.meta.v1.Status.reason": "v1.StatusReason",
     "apis.meta.v1.StatusCause.reason": "v1.CauseType",
+    "apps.v1.DaemonSetUpdateStrategy.type": "v1.DaemonSetUpdateStrategyType",
     "apps.v1.DeploymentStrategy.type": "v1.DeploymentStrategyType",
+    "apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy.whenDeleted": (
+        "v1.PersistentVolumeClaimRetentionPolicyType"
+    ),
+    "apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy.whenScaled": (
+        "v1.PersistentVolumeClaimRetentionPolicyType"
+    ),
+    "apps.v1.StatefulSetSpec.podManagementPolicy": "v1.PodManagementPolicyType",
+    "apps.v1.StatefulSetUpdateStrategy.type": "v1.StatefulSetUpdateStrategyType",
     "batch.v1.CronJobSpec.concurrencyPolicy": "v1.ConcurrencyPolicy",
     "batch.v1.JobSpec.completionMode": "v1.CompletionMode",
     "batch.v1.JobSpec.podReplacementPolicy": "v1.PodReplacementPolicy",
@@ -91,8 +100,13 @@ GO_TYPES: Final = {
     "core.v1.NodeAddress.type": "v1.NodeAddressType",
     "core.v1.NodeSelectorRequirement.operator": "v1.NodeSelectorOperator",
     "core.v1.NodeStatus.phase": "v1.NodePhase",
+    "core.v1.ModifyVolumeStatus.status": "v1.PersistentVolumeClaimModifyVolumeStatus",
     "core.v1.PersistentVolumeClaimSpec.accessModes": "v1.PersistentVolumeAccessMode",
     "core.v1.PersistentVolumeClaimSpec.volumeMode": "v1.PersistentVolumeMode",
+    "core.v1.PersistentVolumeClaimStatus.accessModes": "v1.PersistentVolumeAccessMode",
+    "core.v1.PersistentVolumeClaimStatus.allocatedResourceStatuses": "v1.ClaimResourceStatus",
+    "core.v1.PersistentVolumeClaimStatus.allocatedResources": "v1.ResourceList",
+    "core.v1.PersistentVolumeClaimStatus.phase": "v1.PersistentVolumeClaimPhase",
     "core.v1.PodReadinessGate.conditionType": "v1.PodConditionType",
     "core.v1.PodSecurityContext.fsGroupChangePolicy": "v1.PodFSGroupChangePolicy",
     "core.v1.PodSpec.dnsPolicy": "v1.DNSPolicy",
@@ -121,11 +135,14 @@ GO_TYPES: Final = {
 } | {
     f"{owner}Condition.type": f"v1.{owner.rsplit('.', 1)[1]}ConditionType"
     for owner in (
+        "apps.v1.DaemonSet",
         "apps.v1.Deployment",
         "apps.v1.ReplicaSet",
+        "apps.v1.StatefulSet",
         "batch.v1.Job",
         "core.v1.Namespace",
         "core.v1.Node",
+        "core.v1.PersistentVolumeClaim",
         "core.v1.Pod",
         "core.v1.ReplicationController",
     )

@@ -11,7 +11,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kubeloop.api.defaulting import jobs, pods, services, workloads
+from kubeloop.api.defaulting import jobs, pods, services, sets, workloads
 from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
 from kubeloop.api.resources import Resource
 
@@ -101,8 +101,11 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "ReplicationController"): workloads.replication_controller,
     ("v1", "Secret"): _secret,
     ("v1", "Service"): services.service,
+    ("apps/v1", "ControllerRevision"): sets.controller_revision,
+    ("apps/v1", "DaemonSet"): sets.daemon_set,
     ("apps/v1", "Deployment"): workloads.deployment,
     ("apps/v1", "ReplicaSet"): workloads.replica_set,
+    ("apps/v1", "StatefulSet"): sets.stateful_set,
     ("batch/v1", "CronJob"): jobs.cron_job,
     ("batch/v1", "Job"): jobs.job,
     ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,

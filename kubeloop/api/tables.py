@@ -30,8 +30,11 @@ _ROWS: Final[Mapping[str, Row]] = {
     "cronjobs.batch": jobs.cron_job,
     "jobs.batch": jobs.job,
     "poddisruptionbudgets.policy": others.budget,
+    "controllerrevisions.apps": others.controller_revision,
+    "daemonsets.apps": others.daemon_set,
     "deployments.apps": others.deployment,
     "replicasets.apps": others.replica_set,
+    "statefulsets.apps": others.stateful_set,
     "endpointslices.discovery.k8s.io": services.endpoint_slice,
     "leases.coordination.k8s.io": others.lease,
 }

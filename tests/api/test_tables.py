@@ -59,7 +59,8 @@ def test_every_kind_has_a_cell_for_every_column_even_when_empty(resource: Resour
     assert len(shown["rows"][0]["cells"]) == len(shown["columnDefinitions"])
     assert shown["metadata"] == {"resourceVersion": "7"}
     types = {"string": str, "integer": int, "boolean": str}  # CronJobs tell "True" or "False".
-    numbers = {"Up-to-date", "Available", "Data", "Count"}  # Declared as text; so Kubernetes.
+    # Declared as text; so Kubernetes.
+    numbers = {"Up-to-date", "Available", "Data", "Count", "Revision"}
     for cell, column in zip(shown["rows"][0]["cells"], shown["columnDefinitions"], strict=True):
         assert isinstance(cell, types[column["type"]] if column["name"] not in numbers else int)
 

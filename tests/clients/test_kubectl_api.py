@@ -22,9 +22,10 @@ pytestmark = pytest.mark.kubectl
 
 DEADLINE_S = 60.0
 KINDS = (
-    "configmaps cronjobs.batch deployments.apps endpoints endpointslices.discovery.k8s.io events "
-    "jobs.batch leases.coordination.k8s.io namespaces nodes poddisruptionbudgets.policy pods "
-    "replicasets.apps replicationcontrollers secrets serviceaccounts services"
+    "configmaps controllerrevisions.apps cronjobs.batch daemonsets.apps deployments.apps endpoints "
+    "endpointslices.discovery.k8s.io events jobs.batch leases.coordination.k8s.io namespaces nodes "
+    "poddisruptionbudgets.policy pods replicasets.apps replicationcontrollers secrets "
+    "serviceaccounts services statefulsets.apps"
 )
 WEB = """
 apiVersion: apps/v1

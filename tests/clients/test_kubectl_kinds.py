@@ -20,8 +20,12 @@ ENDPOINT = "{addresses: [10.9.9.9], conditions: {ready: true}}"
 PORT = '{name: "", port: 80, protocol: TCP}'
 MANIFESTS = {
     "configmaps": "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, data: {a: b}}",
+    "controllerrevisions.apps": "{apiVersion: apps/v1, kind: ControllerRevision,"
+    " metadata: {name: x}, revision: 3, data: {spec: {}}}",
     "cronjobs.batch": "{apiVersion: batch/v1, kind: CronJob, metadata: {name: x}, spec: {schedule:"
     f' "0 0 1 1 *", jobTemplate: {{spec: {{template: {{spec: {ONCE}}}}}}}}}}}',
+    "daemonsets.apps": "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: x}\nspec:\n"
+    "  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "deployments.apps": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n"
     "  replicas: 0\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "endpoints": "{apiVersion: v1, kind: Endpoints, metadata: {name: x},"
@@ -48,11 +52,16 @@ MANIFESTS = {
     "serviceaccounts": "{apiVersion: v1, kind: ServiceAccount, metadata: {name: x}}",
     "services": "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {selector: {app: x},"
     " ports: [{port: 80}]}}",
+    "statefulsets.apps": "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: x}\nspec:\n"
+    "  replicas: 0\n  serviceName: x\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
 }
 COLUMNS = {
     "configmaps": "NAME DATA AGE",
+    "controllerrevisions.apps": "NAME CONTROLLER REVISION AGE",
     "cronjobs.batch": "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES"
     " SELECTOR",
+    "daemonsets.apps": "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE"
+    " CONTAINERS IMAGES SELECTOR",
     "deployments.apps": "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
     "endpoints": "NAME ENDPOINTS AGE",
     "endpointslices.discovery.k8s.io": "NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
@@ -69,6 +78,7 @@ COLUMNS = {
     "secrets": "NAME TYPE DATA AGE",
     "serviceaccounts": "NAME AGE",
     "services": "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR",
+    "statefulsets.apps": "NAME READY AGE CONTAINERS IMAGES",
 }
 
 

@@ -6,7 +6,7 @@ Source: k8s.io/apiserver's registry/rest (BeforeCreate, BeforeUpdate) in behavio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kubeloop.actors.requests import jobs
+from kubeloop.actors.requests import daemons, jobs
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.calls import Request
@@ -93,6 +93,8 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
         obj["status"] = {k: dict(v) if isinstance(v, dict) else v for k, v in row.status.items()}
     if resource.id == "jobs.batch":
         jobs.choose(obj)
+    elif resource.id == "daemonsets.apps":
+        daemons.count(obj, None)
     obj["metadata"] = ordered_metadata(obj["metadata"])
 
 
@@ -131,6 +133,8 @@ def prepare_update(resource: Resource, old: Object, new: Object) -> None:
             new.pop("status", None)
     if resource.id == "namespaces":  # Finalizers are set through `finalize` alone.
         _carry_over(old.get("spec", {}), new.setdefault("spec", {}), ("finalizers",))
+    elif resource.id == "daemonsets.apps":
+        daemons.count(new, old)
     metadata = new["metadata"] = ordered_metadata(new["metadata"])
     if row.generation and _counted(new, row.counted) != _counted(old, row.counted):
         metadata["generation"] = old["metadata"].get("generation", 0) + 1

@@ -43,6 +43,16 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "deployments.apps": Strategy(
         generation=True, counted=("annotations",), status={}, status_locks=("labels",)
     ),
+    "statefulsets.apps": Strategy(generation=True, status={"replicas": 0, "availableReplicas": 0}),
+    "daemonsets.apps": Strategy(
+        generation=True,
+        status={
+            "currentNumberScheduled": 0,
+            "numberMisscheduled": 0,
+            "desiredNumberScheduled": 0,
+            "numberReady": 0,
+        },
+    ),
     "jobs.batch": Strategy(generation=True, status={}, orphans=True),
     "cronjobs.batch": Strategy(generation=True, status={}),
     "poddisruptionbudgets.policy": Strategy(generation=True, status={}),

@@ -41,6 +41,50 @@ def deployment(obj: Json, now_unix: float) -> list[Any]:
     ]
 
 
+def stateful_set(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a StatefulSet."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return [
+        name_of(obj),
+        f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
+        humanize.since(created(obj), now_unix),
+        *containers(spec.get("template")),
+    ]
+
+
+def daemon_set(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a DaemonSet."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    counts = (
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    )
+    return [
+        name_of(obj),
+        *(status.get(count, 0) for count in counts),
+        labels((maybe(maybe(spec, "template"), "spec") or {}).get("nodeSelector")),
+        humanize.since(created(obj), now_unix),
+        *containers(spec.get("template")),
+        selector(spec.get("selector")),
+    ]
+
+
+def controller_revision(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a ControllerRevision."""
+    owners = items(obj.get("metadata"), "ownerReferences")
+    owner = next((one for one in owners if one.get("controller")), None)
+    told = NONE
+    if owner is not None:
+        group = str(owner.get("apiVersion") or "").rpartition("/")[0]
+        kind = str(owner.get("kind") or "").lower()
+        told = f"{kind}.{group}/{owner.get('name')}" if group else f"{kind}/{owner.get('name')}"
+    age = humanize.since(created(obj), now_unix)
+    return [name_of(obj), told, obj.get("revision") or 0, age]
+
+
 def node(obj: Json, now_unix: float) -> list[Any]:
     """Return the cells of a Node."""
     status = obj.get("status") or {}

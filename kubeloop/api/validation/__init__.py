@@ -15,7 +15,7 @@ from typing import Final
 from kubeloop.api.defaulting.tools import Json, child
 from kubeloop.api.errors import Cause
 from kubeloop.api.resources import Resource
-from kubeloop.api.validation import jobs, metadata, others, pods, policy, services, workloads
+from kubeloop.api.validation import jobs, metadata, others, pods, policy, services, sets, workloads
 from kubeloop.api.validation.problems import Problems
 
 __all__ = ["validate_create", "validate_status_update", "validate_update"]
@@ -46,7 +46,13 @@ class _Rules:
 
 _RULES: Final[Mapping[str, _Rules]] = {
     "configmaps": _Rules(others.config_map, others.config_map_update),
+    "controllerrevisions.apps": _Rules(
+        sets.controller_revision, last=sets.controller_revision_update
+    ),
     "cronjobs.batch": _Rules(jobs.cron_job),
+    "daemonsets.apps": _Rules(
+        sets.daemon_set, last=workloads.same_selector, status=sets.daemon_set_status
+    ),
     "deployments.apps": _Rules(
         workloads.deployment, last=workloads.same_selector, status=workloads.status
     ),
@@ -70,6 +76,9 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "secrets": _Rules(others.secret, others.secret_update),
     "serviceaccounts": _Rules(),
     "services": _Rules(services.service, services.service_update, status=services.service_status),
+    "statefulsets.apps": _Rules(
+        sets.stateful_set, last=sets.stateful_set_update, status=sets.stateful_set_status
+    ),
 }
 
 

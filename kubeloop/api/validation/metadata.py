@@ -17,6 +17,7 @@ _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
     "Event": names.path_segment,
     "Namespace": names.dns1123_label,
     "Service": names.dns1123_label,
+    "StatefulSet": names.dns1123_label,  # Its pods' hostnames begin with it.
 }
 _OWNER_KEYS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 _ORPHAN: Final = "orphan"

@@ -1,0 +1,21 @@
+"""How often the template of a DaemonSet has changed: an annotation the system keeps.
+
+Source: the registry of apps/v1 in behaviour; `spec.templateGeneration` lives on in it.
+"""
+
+from typing import Final
+
+from kubeloop.actors.requests.state import Object
+
+GENERATION: Final = "deprecated.daemonset.template.generation"
+
+
+def count(new: Object, old: Object | None) -> None:
+    """Number the template of a DaemonSet: one for a new one, one more for each other template."""
+    number = "1"
+    if old is not None:
+        was = (old["metadata"].get("annotations") or {}).get(GENERATION, "1")
+        changed = (new.get("spec") or {}).get("template") != (old.get("spec") or {}).get("template")
+        number = str((int(was) if was.isdecimal() else 0) + 1) if changed else was
+    metadata = new["metadata"]
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), GENERATION: number}
