@@ -208,12 +208,13 @@ def _write_report(
 
 def _simulated(node: pytest.Item, seed: int, plan: "Plan | None" = None) -> "SimCluster":
     """Return the simulated cluster of a test, as its mark says."""
+    from kubeloop.chaos import standard
     from kubeloop.testing.simulated import SimCluster
 
     told = _told(node)
     told.pop("seed", None)
     told.pop("runs", None)
-    faults, monitors = told.pop("faults", False), told.pop("monitors", tuple)
+    faults, monitors = told.pop("faults", False), told.pop("monitors", standard)
     shape: dict[str, Any] = {"nodes": 1, **{name: told.pop(name) for name in _PLAN if name in told}}
     return SimCluster(plan or _plan(seed, faults, shape), monitors, told)
 

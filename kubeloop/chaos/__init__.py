@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from kubeloop.chaos.faults.nodes import NodeClock, NodeCut, NodeOff, RuntimeStalls
     from kubeloop.chaos.finding import Found, as_test, find
     from kubeloop.chaos.generate import Profile, plan_of, plans
+    from kubeloop.chaos.invariants import Invariant, Sight, invariant, standard
     from kubeloop.chaos.machine import ClusterMachine
     from kubeloop.chaos.orders import Bounds
     from kubeloop.chaos.plan import Plan
@@ -117,6 +118,7 @@ __all__ = [
     "Fault",
     "Found",
     "Happening",
+    "Invariant",
     "Monitor",
     "NetCut",
     "NetHalfOpen",
@@ -140,6 +142,7 @@ __all__ = [
     "RuntimeStalls",
     "Scale",
     "Scenario",
+    "Sight",
     "SlowStarts",
     "Stage",
     "StaleReads",
@@ -156,10 +159,12 @@ __all__ = [
     "explore",
     "find",
     "follow",
+    "invariant",
     "plan_of",
     "plans",
     "play",
     "shrink",
+    "standard",
 ]
 
 _HOMES = {
@@ -182,6 +187,7 @@ _HOMES = {
         "WatchHangs",
     ],
     "faults.base": ["Fault"],
+    "invariants": ["Invariant", "Sight", "invariant", "standard"],
     "faults.actors": ["ActorCrashes", "ActorDown", "ActorFreezes", "ActorSlow", "ActorWatchBreaks"],
     "faults.nodes": ["NodeClock", "NodeCut", "NodeOff", "RuntimeStalls"],
     "faults.containers": [

@@ -1,6 +1,6 @@
 """Finding what breaks: seed after seed until one fails; its plan is shrunk, and told as a test.
 
-found = chaos.find(range(1000), monitors=chaos.standard)
+found = chaos.find(range(1000))
 print(found)  # A test that fails, ready to be pasted.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeloop.chaos.generate import DEFAULT, Profile, plan_of
+from kubeloop.chaos.invariants import standard
 from kubeloop.chaos.plan import Plan
 from kubeloop.chaos.playing import Operator, Violation, play
 from kubeloop.chaos.shrinking import RUNS_MAX, shrink
@@ -40,7 +41,7 @@ def find(
     seeds: Iterable[int],
     *,
     profile: Profile = DEFAULT,
-    monitors: Callable[[], Sequence[Monitor]] = tuple,
+    monitors: Callable[[], Sequence[Monitor]] = standard,
     operator: Operator | None = None,
     runs: int = RUNS_MAX,
     **options: Any,

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from kubeloop.chaos import catalogue
+from kubeloop.chaos.invariants import standard
 from kubeloop.chaos.plan import POLICIES, Plan
 from kubeloop.chaos.playing import SETTLE_S, cluster_of, happen_now, unless
 from kubeloop.chaos.program import Program
@@ -58,8 +59,8 @@ class ClusterMachine(RuleBasedStateMachine):
     # What subclasses may override.
 
     def monitors(self) -> Sequence[Monitor]:
-        """Return those who watch."""
-        return ()
+        """Return those who watch: override, and add to what is there."""
+        return standard()
 
     async def operator(self, stage: Stage) -> None:
         """Run beside the cluster, from when it is ready to the end; none if not overridden."""

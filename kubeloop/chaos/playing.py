@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from kubeloop.api.errors import ApiError
+from kubeloop.chaos.invariants import standard
 from kubeloop.chaos.plan import Plan, told_of
 from kubeloop.chaos.program import Program
 from kubeloop.chaos.settled import NotSettled, settled
@@ -41,14 +42,14 @@ class Violation(AssertionError):
 def play(
     plan: Plan,
     *,
-    monitors: Callable[[], Sequence[Monitor]] = tuple,
+    monitors: Callable[[], Sequence[Monitor]] = standard,
     operator: Operator | None = None,
     keep: bool = False,
     **options: Any,
 ) -> Outcome:
     """Play a plan and return how it went.
 
-    monitors: makes those who watch this run.
+    monitors: makes those who watch this run; `tuple` for nobody.
     operator: runs beside the cluster.
     keep:     whether the outcome tells every fact.
     options:  for `Cluster`.

@@ -73,6 +73,7 @@ class Stage:
         self._heals: dict[Callable[[], None], str] = {}
         self._works: list[asyncio.Task[None]] = []
         self._ill_until = 0.0
+        self._ill_at = loop.time()  # When something was last broken, or not yet well.
 
     @property
     def cluster(self) -> "Cluster":
@@ -106,6 +107,15 @@ class Stage:
     def note(self, text: str) -> None:
         """Put a mark on the timeline."""
         self.marks.append(Mark(self.loop.time(), text))
+
+    @property
+    def calm_since(self) -> float:
+        """Since when nothing is broken, in seconds of the loop; now if something is."""
+        return self.loop.time() if self._heals else self._ill_at
+
+    def disturb(self) -> None:
+        """Hear that something breaks now."""
+        self._ill_at = self.loop.time()
 
     def heal_later(self, delay_s: float, heal: Callable[[], None], what: str) -> None:
         """Have something made well again after some seconds, or at the end of the run."""
@@ -153,6 +163,7 @@ class Stage:
         what = self._heals.pop(heal, None)
         if what is not None:
             self.note(f"healed: {what}")
+            self.disturb()  # What it was good for is only now about to begin again.
             heal()
 
     # What `Client` needs.

@@ -19,11 +19,21 @@ PAUSE_S: Final = 0.5
 _AGAIN: Final = (429, 500, 503, 504)
 
 
-def workload(kind: str, name: str, replicas: int, image: str, **spec: Any) -> dict[str, Any]:
+def workload(
+    kind: str,
+    name: str,
+    replicas: int,
+    image: str,
+    *,
+    cpu: str = "",
+    drain_s: int = 0,
+    **spec: Any,
+) -> dict[str, Any]:
     """Return a Deployment, ReplicaSet or ReplicationController of one container."""
     labels = {"app": name}
     selector: Any = labels if kind == "ReplicationController" else {"matchLabels": labels}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container(image)]}}
+    main = container(image, cpu=cpu, drain_s=drain_s)
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [main]}}
     return {
         "apiVersion": "v1" if kind == "ReplicationController" else "apps/v1",
         "kind": kind,
@@ -32,11 +42,19 @@ def workload(kind: str, name: str, replicas: int, image: str, **spec: Any) -> di
     }
 
 
-def container(image: str) -> dict[str, Any]:
-    """Return a container with a readiness probe."""
+def container(image: str, *, cpu: str = "", drain_s: int = 0) -> dict[str, Any]:
+    """Return a container with a readiness probe.
+
+    cpu:     what it requests, "" for nothing.
+    drain_s: how long it goes on serving when its pod is deleted, so that proxies hear before.
+    """
     probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
-    ports = [{"containerPort": 8080}]
-    return {"name": "main", "image": image, "ports": ports, "readinessProbe": probe}
+    made: dict[str, Any] = {"name": "main", "image": image, "ports": [{"containerPort": 8080}]}
+    if cpu:
+        made["resources"] = {"requests": {"cpu": cpu}}
+    if drain_s:
+        made["lifecycle"] = {"preStop": {"sleep": {"seconds": drain_s}}}
+    return {**made, "readinessProbe": probe}
 
 
 def _is_passing(error: ApiError) -> bool:
@@ -67,7 +85,10 @@ class Step(Happening):
 @kind("deploy")
 @dataclass(frozen=True, kw_only=True)
 class Deploy(Step):
-    """Apply a Deployment: a new one, or another image or number of replicas of one there is."""
+    """Apply a Deployment: a new one, or another image or number of replicas of one there is.
+
+    surge, unavailable: of its rollouts;  cpu, drain_s: as of `container`.
+    """
 
     founds = True
     app: str = drawn(APPS)
@@ -75,12 +96,22 @@ class Deploy(Step):
     image: str = drawn(IMAGES)
     surge: int = drawn(OneOf(1, 0, 2))
     unavailable: int = drawn(OneOf(0, 1, 2))
+    cpu: str = drawn(OneOf("", "1500m", "3"))
+    drain_s: int = drawn(OneOf(0, 5))
 
     async def do(self, stage: Stage) -> None:
         surge = self.surge if self.surge or self.unavailable else 1  # Both may not be 0.
         rolling = {"maxSurge": surge, "maxUnavailable": self.unavailable}
         strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
-        wanted = workload("Deployment", self.app, self.replicas, self.image, strategy=strategy)
+        wanted = workload(
+            "Deployment",
+            self.app,
+            self.replicas,
+            self.image,
+            cpu=self.cpu,
+            drain_s=self.drain_s,
+            strategy=strategy,
+        )
         await stage.api.apply(wanted)
 
 

@@ -26,6 +26,7 @@ class Fault(Happening):
 
     async def happen(self, stage: "Stage") -> None:
         stage.note(str(self))
+        stage.disturb()
         heal = self.begin(stage)
         if heal is not None:
             stage.heal_later(self.for_s, heal, str(self))

@@ -1,0 +1,105 @@
+"""What belongs to something lives as long as that does; what is being deleted goes.
+
+Source: Kubernetes, "Garbage Collection: Owners and dependents, Cascading deletion", "Finalizers",
+"Namespaces".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kubeloop.api.resources import BY_KIND, RESOURCES
+from kubeloop.chaos.invariants.tale import (
+    NODES,
+    PODS,
+    Change,
+    Object,
+    Watcher,
+    called,
+    is_ending,
+    uid_of,
+    writer,
+)
+from kubeloop.chaos.watching import Broken
+from kubeloop.store.facts import key_of
+
+COLLECTOR: Final = "generic-garbage-collector"
+_OWN: Final = ("foregroundDeletion", "orphan", "kubernetes")
+
+
+class Ownership(Watcher):
+    """The garbage collector takes all that it must, and nothing else.
+
+    - It deletes nothing of which an owner lives, unless that owner is being deleted itself.
+    - At rest every owner that is named exists; so whatever was not orphaned on purpose, which
+      takes the name away, has gone with its owner.
+    - At rest nothing is being deleted, and no finalizer of Kubernetes' own is left. What a user's
+      own finalizer holds may stay, and a pod of a node that is not up.
+    """
+
+    name = "ownership"
+
+    def see(self, change: Change) -> None:
+        begun = change.after is None or (
+            is_ending(change.after) and not (change.before and is_ending(change.before))
+        )
+        if not begun or writer(change.fact) != COLLECTOR or change.before is None:
+            return
+        for reference in _references(change.before):
+            owner = self._owner(reference, change.before)
+            if owner is not None and not is_ending(owner):
+                raise Broken(
+                    f"revision {change.fact.revision}: {COLLECTOR} deletes "
+                    f"{called(change.fact.key)}, whose owner {_named(reference)} lives"
+                )
+
+    def rest(self) -> None:
+        for resource in RESOURCES:
+            for obj in self.tale.view.list(resource):
+                key = key_of(resource, obj["metadata"].get("namespace", ""), _name(obj))
+                self._check_owners(key, obj)
+                if is_ending(obj):
+                    self._check_ending(key, obj)
+
+    def _check_owners(self, key: str, obj: Object) -> None:
+        for reference in _references(obj):
+            known = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+            if known is None or (known.namespaced and not obj["metadata"].get("namespace")):
+                continue  # Nobody can tell.
+            if self._owner(reference, obj) is None:
+                raise Broken(f"{called(key)} is there at rest, its owner {_named(reference)} gone")
+
+    def _check_ending(self, key: str, obj: Object) -> None:
+        finalizers = [*(obj["metadata"].get("finalizers") or ())]
+        finalizers += (obj.get("spec") or {}).get("finalizers") or ()
+        if any(finalizer not in _OWN for finalizer in finalizers):
+            return
+        if key.startswith(f"/registry/{PODS}/"):
+            node = str(obj["spec"].get("nodeName") or "")
+            if self.tale.view.get(NODES, "", node) is not None and not self.tale.is_up(node):
+                return
+        why = f"its finalizers are {finalizers}" if finalizers else "nothing holds it"
+        raise Broken(
+            f"{called(key)} is still being deleted at rest, since "
+            f"{obj['metadata']['deletionTimestamp']}: {why}"
+        )
+
+    def _owner(self, reference: Mapping[str, Any], dependent: Object) -> Object | None:
+        """Return the object a reference names, None if there is none of that uid."""
+        resource = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+        if resource is None:
+            return None
+        namespace = dependent["metadata"].get("namespace", "") if resource.namespaced else ""
+        owner = self.tale.view.get(resource.id, namespace, reference["name"])
+        return owner if owner is not None and uid_of(owner) == reference["uid"] else None
+
+
+def _references(obj: Object) -> Sequence[Mapping[str, Any]]:
+    return obj["metadata"].get("ownerReferences") or ()
+
+
+def _named(reference: Mapping[str, Any]) -> str:
+    return f"{reference['kind']} {reference['name']} (uid {reference['uid']})"
+
+
+def _name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])
