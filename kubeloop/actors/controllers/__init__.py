@@ -15,6 +15,7 @@ from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
 from kubeloop.actors.controllers.replication import ReplicationController
 from kubeloop.actors.controllers.service_accounts import ServiceAccountController
 from kubeloop.actors.controllers.settings import Settings
+from kubeloop.actors.controllers.statefulset import StatefulSetController
 from kubeloop.api.resources import RESOURCES
 
 
@@ -27,6 +28,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         ReplicationController("ReplicationController"),
         ReplicationController("ReplicaSet"),
         DeploymentController(),
+        StatefulSetController(),
         JobController(),
         CronJobController(),
         FinishedJobController(),
