@@ -2,6 +2,7 @@
 
 from kubeloop.actors.controllers.base import Controller
 from kubeloop.actors.controllers.cronjob import CronJobController
+from kubeloop.actors.controllers.daemonset import DaemonSetController
 from kubeloop.actors.controllers.deployment import DeploymentController
 from kubeloop.actors.controllers.disruption import DisruptionController
 from kubeloop.actors.controllers.endpoints import EndpointsController
@@ -29,6 +30,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         ReplicationController("ReplicaSet"),
         DeploymentController(),
         StatefulSetController(),
+        DaemonSetController(),
         JobController(),
         CronJobController(),
         FinishedJobController(),
