@@ -83,7 +83,8 @@ class ControllerManager(AsyncActor):
         self.settings = settings or Settings()
         controllers = all_controllers(self.settings, begun_s=self.world.wall())
         self.resources = sorted({r for c in controllers for r in c.resources})
-        self.view = View({k: v for c in controllers for k, v in c.indexes.items()})
+        signs = {k: v for c in controllers for k, v in getattr(c, "signs", {}).items()}
+        self.view = View({k: v for c in controllers for k, v in c.indexes.items()}, signs)
         self._benches = [_Bench(c, Recorder(c.name), _user(c)) for c in controllers]
         self._by_resource: dict[str, list[_Bench]] = {}
         for bench in self._benches:
@@ -141,6 +142,7 @@ class ControllerManager(AsyncActor):
         message = decode(frame)
         if isinstance(message, Facts):
             if self.view.synced or self._listing:
+                self.view.now_s = self.world.wall()
                 for fact in message.facts():
                     self.view.fold(fact)
                 if self.view.synced:

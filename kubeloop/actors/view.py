@@ -12,6 +12,7 @@ from kubeloop.store.facts import Fact, key_of
 
 Object = Mapping[str, Any]
 Index = Callable[[Object], Iterable[str]]
+Sign = Callable[[Object], Any]
 Changed = tuple[str, Object | None, Object | None, int]
 """Key, what it was, what it is, and the revision of the fact that told it."""
 
@@ -22,9 +23,19 @@ class View:
     """Objects by resource and key, with indexes.
 
     indexes: (resource, index name) → function from an object to the values it is found under.
+    signs:   resource → function from an object to the sign of life it is. When that last changed is
+             remembered by the clock of who looks: the one who signs may have a wrong one.
+    now_s:   when what is folded is heard, seconds since 1970; the owner sets it.
     """
 
-    def __init__(self, indexes: Mapping[tuple[str, str], Index] | None = None) -> None:
+    def __init__(
+        self,
+        indexes: Mapping[tuple[str, str], Index] | None = None,
+        signs: Mapping[str, Sign] | None = None,
+    ) -> None:
+        self.now_s = 0.0
+        self._signs = dict(signs or {})
+        self._signed: dict[str, tuple[Any, float, int]] = {}
         self.revision = 0
         self.synced = False
         self.changed: list[Changed] = []
@@ -38,6 +49,7 @@ class View:
         """Forget everything: a list follows."""
         self._objects.clear()
         self._found.clear()
+        self._signed.clear()
         self.changed.clear()
         self.synced = False
 
@@ -63,8 +75,26 @@ class View:
                     del found[value]
             for value in values(after) if after is not None else ():
                 found.setdefault(value, {})[key] = after  # type: ignore[assignment]
+        if resource in self._signs:
+            self._sign(resource, key, after, fact.revision)
         self.revision = max(self.revision, fact.revision)
         self.changed.append((key, before, after, fact.revision))
+
+    def _sign(self, resource: str, key: str, after: Object | None, revision: int) -> None:
+        if after is None:
+            self._signed.pop(key, None)
+            return
+        sign, known = self._signs[resource](after), self._signed.get(key)
+        if known is None or known[0] != sign:
+            self._signed[key] = sign, self.now_s, revision
+
+    def signed(self, key: str) -> tuple[float, int]:
+        """Return when an object last gave a sign of life, and the revision; zeros if never.
+
+        Seconds since 1970, by the clock of who looks.
+        """
+        _, at_s, revision = self._signed.get(key, (None, 0.0, 0))
+        return at_s, revision
 
     def advance(self, revision: int) -> None:
         """Hear that all facts up to `revision` have been folded."""

@@ -94,3 +94,19 @@ def test_empty_values_are_not_kept() -> None:
         view.fold(fact(2 * number + 1, "things", "a", [f"c{number}", f"c{number}"]))
         view.fold(fact(2 * number + 2, "things", "a", None))
     assert not any(view._found.values())
+
+
+def test_a_sign_of_life_is_dated_by_who_sees_it_when_it_changes() -> None:
+    view, key = (
+        View(signs={"things": lambda obj: len(obj["colours"])}),
+        key_of("things", "default", "a"),
+    )
+    assert view.signed(key) == (0.0, 0)
+    told = [(10.0, ["red"], 10.0), (20.0, ["blue"], 10.0), (30.0, ["red", "blue"], 30.0)]
+    for revision, (now_s, colours_, seen_s) in enumerate(told, 1):
+        view.now_s = now_s
+        view.fold(fact(revision, "things", "a", colours_))
+        assert view.signed(key)[0] == seen_s
+    assert view.signed(key) == (30.0, 3)
+    view.fold(fact(4, "things", "a", None))
+    assert view.signed(key) == (0.0, 0)

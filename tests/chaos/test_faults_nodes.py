@@ -6,6 +6,7 @@ import pytest
 from stages import ready, scale, with_web
 
 from kubeloop.api.times import parse
+from kubeloop.chaos import Deploy, Plan, play
 from kubeloop.chaos.faults.nodes import NodeClock, NodeCut, NodeOff, RuntimeStalls
 from kubeloop.chaos.stage import Stage
 from kubeloop.net.client import KubeObject
@@ -125,3 +126,13 @@ def test_one_that_crashes_while_it_is_cut_off_lists_in_the_end() -> None:
         assert await node(stage) == "True"
 
     with_web(body)
+
+
+@pytest.mark.parametrize("ahead_s", [-60.0, 60.0])
+def test_a_node_whose_clock_is_wrong_is_not_taken_for_silent(ahead_s: float) -> None:
+    """Its own times say that it fell silent long ago; who hears it knows that it did not."""
+    wrong = NodeClock(at_s=5, for_s=120.0, ahead_s=ahead_s)
+    outcome = play(Plan(happenings=(Deploy(replicas=2), wrong)), keep=True)
+    nodes = [fact.object() for fact in outcome.history if fact.resource == "nodes"]
+    told = [c["reason"] for node in nodes if node for c in node["status"].get("conditions", ())]
+    assert "NodeStatusUnknown" not in told and "KubeletReady" in told

@@ -19,7 +19,7 @@ from kubeloop.actors.controllers.base import (
     unix_s,
 )
 from kubeloop.actors.controllers.settings import Settings
-from kubeloop.actors.view import Index, Object, View
+from kubeloop.actors.view import Index, Object, Sign, View
 from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import key_of
 
@@ -47,6 +47,16 @@ def _node_of(pod: Object) -> list[str]:
     return [pod["spec"]["nodeName"]] if pod["spec"].get("nodeName") else []
 
 
+def _heartbeat(node: Object) -> Any:
+    """The sign of life a Node gives: what its kubelet wrote, whatever others write of it."""
+    ready = condition(node, "Ready")
+    return None if ready is None else ready.get("lastHeartbeatTime")
+
+
+def _renewal(lease: Object) -> Any:
+    return (lease.get("spec") or {}).get("renewTime")
+
+
 class NodeLifecycleController:
     """Work items are nodes.
 
@@ -56,6 +66,7 @@ class NodeLifecycleController:
     name = "node-controller"
     resources = (_NODES, _PODS, _LEASES)
     indexes: Mapping[tuple[str, str], Index] = {(_PODS, "node"): _node_of}
+    signs: Mapping[str, Sign] = {_NODES: _heartbeat, _LEASES: _renewal}
 
     def __init__(self, settings: Settings, *, begun_s: float) -> None:
         self._grace_s, self._begun_s = settings.node_grace_s, begun_s
@@ -114,16 +125,10 @@ class NodeLifecycleController:
 
         And the revision of that sign; 0 if there was none since we watch.
         """
-        revision = revision_of(node)
-        signs = [(self._begun_s, 0), (unix_s(node["metadata"]["creationTimestamp"]), revision)]
-        lease = view.get(_LEASES, _LEASE_NAMESPACE, node["metadata"]["name"])
-        if lease is not None:
-            renewed_s = unix_s((lease.get("spec") or {}).get("renewTime"))
-            signs.append((renewed_s, revision_of(lease)))
-        ready = condition(node, "Ready")
-        if ready is not None:
-            signs.append((unix_s(ready.get("lastHeartbeatTime")), revision))
-        return max(signs)
+        name, made = node["metadata"]["name"], unix_s(node["metadata"]["creationTimestamp"])
+        lease, own = key_of(_LEASES, _LEASE_NAMESPACE, name), key_of(_NODES, "", name)
+        signs = [(self._begun_s, 0), (made, revision_of(node))]
+        return max(*signs, view.signed(lease), view.signed(own))
 
     def _mark_not_ready(self, node: Object, pods: Sequence[Object], now_s: float) -> list[Action]:
         """Return the writes that tell of each pod that it is not ready, once its node is silent."""
