@@ -96,6 +96,7 @@ class Demand:
     owner:       uid of the controller it belongs to, "" for none.
     labels:      the pod's, without those that tell the pods of one controller apart.
     terms, spreads: what it asks about other pods.
+    claims:      the PersistentVolumeClaims its volumes name.
     signature:   equal for equal demands.
     """
 
@@ -116,6 +117,7 @@ class Demand:
     owner: str
     terms: tuple[PodTerm, ...]
     spreads: tuple[Spread, ...]
+    claims: tuple[str, ...]
 
 
 class Demands:
@@ -154,7 +156,9 @@ def signature_of(pod: Mapping[str, Any]) -> bytes:
     ]
     namespace = pod["metadata"].get("namespace", "")
     labels = sorted(labels_of(pod).items())
-    signature: bytes = msgpack.packb([namespace, labels, owner_of(pod), containers, rest])
+    signature: bytes = msgpack.packb(
+        [namespace, labels, owner_of(pod), containers, rest, claims_of(spec)]
+    )
     return signature
 
 
@@ -190,6 +194,7 @@ def demand_of(pod: Mapping[str, Any], signature: bytes = b"") -> Demand:
         owner=owner_of(pod),
         terms=terms_of(pod),
         spreads=spreads_of(pod),
+        claims=claims_of(spec),
     )
 
 
@@ -205,6 +210,12 @@ def owner_of(pod: Mapping[str, Any]) -> str:
         if reference.get("controller"):
             return str(reference.get("uid", ""))
     return ""
+
+
+def claims_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the PersistentVolumeClaims that volumes name."""
+    claims = (volume.get("persistentVolumeClaim") for volume in spec.get("volumes") or ())
+    return tuple(claim["claimName"] for claim in claims if claim)
 
 
 def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:

@@ -21,10 +21,12 @@ class Failure:
     """Why a node will not do.
 
     helpless: taking pods off the node would not help.
+    no_node:  no node whatever would do, so it is told without a count.
     """
 
     reasons: tuple[str, ...]
     helpless: bool = True
+    no_node: bool = False
 
 
 Filter = Callable[[Demand, NodeInfo], Failure | None]
@@ -37,6 +39,13 @@ NO_AFFINITY: Final = Failure(("node(s) didn't match Pod's node affinity/selector
 PORTS_TAKEN: Final = Failure(
     ("node(s) didn't have free ports for the requested pod ports",), helpless=False
 )
+
+
+def claims_bound(demand: Demand, node: NodeInfo) -> Failure | None:
+    """A pod waits for the claims of its volumes; there are none here, so it waits for ever."""
+    if demand.claims:
+        return Failure((f'persistentvolumeclaim "{demand.claims[0]}" not found',), no_node=True)
+    return None
 
 
 def named(demand: Demand, node: NodeInfo) -> Failure | None:
@@ -97,6 +106,7 @@ def node_resources_fit(demand: Demand, node: NodeInfo) -> Failure | None:
 
 
 FILTERS: Final[tuple[Filter, ...]] = (
+    claims_bound,
     named,
     node_unschedulable,
     node_name,

@@ -307,16 +307,20 @@ def message_of(nodes: int, failures: Iterable[tuple[Failure, int]]) -> str:
         return NO_NODES
     reasons: Counter[str] = Counter()
     preemption: Counter[str] = Counter()
+    whole = ""
     for failure, count in failures:
         for reason in failure.reasons:
             reasons[reason] += count
+        if failure.no_node:
+            whole = ", ".join(failure.reasons)
         preemption[
             "Preemption is not helpful for scheduling"
             if failure.helpless
             else "No preemption victims found for incoming pod"
         ] += count
     available = f"0/{nodes} nodes are available:"
-    return f"{available} {_histogram(reasons)}. preemption: {available} {_histogram(preemption)}."
+    why = whole or _histogram(reasons)
+    return f"{available} {why}. preemption: {available} {_histogram(preemption)}."
 
 
 def _histogram(reasons: Counter[str]) -> str:

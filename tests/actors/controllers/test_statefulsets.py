@@ -114,6 +114,7 @@ def test_they_come_one_after_the_other_and_go_in_reverse() -> None:
         await cluster.api.create(stateful())
         await cluster.settled()
         assert story.take() == "+web-0 +web-1 +web-2"
+        assert story.before_ready == "+web-0", "the others wait for it"
         pods = {pod.name: pod for pod in await cluster.api.list("pods")}
         ready = [
             next(c for c in pods[n].status["conditions"] if c["type"] == "Ready")
@@ -251,7 +252,7 @@ def test_left_alone_they_are_found_again() -> None:
     played(play)
 
 
-def test_pods_name_the_claims_of_their_volumes() -> None:
+def test_what_claims_volumes_waits_and_says_why() -> None:
     async def play(cluster: Cluster) -> None:
         claim = {
             "metadata": {"name": "data"},
@@ -260,13 +261,17 @@ def test_pods_name_the_claims_of_their_volumes() -> None:
                 "resources": {"requests": {"storage": "1Gi"}},
             },
         }
-        await cluster.api.create(stateful(1, volumeClaimTemplates=[claim]))
-        async with asyncio.timeout(60):
-            while not await cluster.api.list("pods"):
-                await asyncio.sleep(1)
+        await cluster.api.create(stateful(2, volumeClaimTemplates=[claim]))
+        await asyncio.sleep(60)
         (pod,) = await cluster.api.list("pods")
         volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data-web-0"}}
         assert volume in pod.spec["volumes"]
+        assert pod.status["phase"] == "Pending" and "nodeName" not in pod.spec
+        told = {e["reason"]: e["message"] for e in await cluster.api.list("events")}
+        assert told["FailedScheduling"] == (
+            '0/3 nodes are available: persistentvolumeclaim "data-web-0" not found. '
+            "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+        )
 
     played(play)
 
