@@ -370,3 +370,40 @@ async def do(cluster: Cluster, act: str, value: Any, lost: set[str]) -> None:
     elif act == "lose" and f"node-{value}" not in lost:
         lost.add(f"node-{value}")
         await cluster.stop_node(f"node-{value}")
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(0, 5),
+    st.sampled_from(["OrderedReady", "Parallel"]),
+    st.lists(st.floats(0.0, 10.0), max_size=3),
+    st.integers(0, 1000),
+)
+def test_no_rollout_takes_more_than_it_may_whoever_crashes(
+    replicas: int, most: int, partition: int, policy: str, crashes: list[float], seed: int
+) -> None:
+    async def play(cluster: Cluster) -> None:
+        limits = {"maxUnavailable": most, "partition": partition}
+        rolling = {"type": "RollingUpdate", "rollingUpdate": limits}
+        spec: dict[str, Any] = {"podManagementPolicy": policy, "updateStrategy": rolling}
+        await cluster.api.create(stateful(replicas, **spec))
+        await cluster.settled()
+        story = Story(cluster)
+        await asyncio.sleep(1)
+        story.take()
+        story.least = replicas
+        loop, error = asyncio.get_running_loop(), RuntimeError("on purpose")
+        for at in crashes:
+            loop.call_later(at, cluster.supervisor.crash, "controller-manager", error)
+        await change(cluster, image("two"))
+        await asyncio.sleep(60)
+        await cluster.settled(within_s=3600)
+        assert story.least >= replicas - most
+        asked = {word[1:] for word in story.take().split() if word[0] == "-"}
+        assert asked == {f"web-{n}" for n in range(partition, replicas)}
+        old = {f"web-{n}": "one" for n in range(min(partition, replicas))}
+        assert await images(cluster) == {**dict.fromkeys(asked, "two"), **old}
+
+    played(play, seed)
