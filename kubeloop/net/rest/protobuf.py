@@ -134,7 +134,8 @@ def _fold(known: Table, out: dict[str, Any], field: Field, value: Any, depth: in
     form, name = field.form, field.name
     if form == _MAP:
         key, item = _decode_entry(known, field.type, value, depth)
-        out.setdefault(name, {})[key] = item
+        # A zero time is no field of an object, but a map keeps the key: Go writes null for it.
+        out.setdefault(name, {})[key] = None if item is _NOTHING else item
     elif form == _REPEATED:
         if field.type <= _BOOL and isinstance(value, memoryview):  # Packed.
             at = 0
@@ -345,6 +346,8 @@ def encode_varint(value: int) -> bytes:
 
 
 def _encode_time(value: Any) -> bytes:
+    if value is None:
+        return b""  # The zero time.
     text = str(value)
     seconds = int(parse(text) // 1)
     found = re.search(r"\.(\d+)", text)
