@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=0.25,
         help="of the cluster of 100 nodes with a CronJob each minute; 24 take some minutes",
     )
+    parser.addoption(
+        "--planted-seeds",
+        type=int,
+        default=10,
+        help="seeds to look for each planted bug with",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

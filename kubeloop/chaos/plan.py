@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
+from kubeloop.chaos import catalogue
 from kubeloop.chaos.values import Happening, from_json, to_json
 
 Policy = Literal["fifo", "random", "pct"]
@@ -56,6 +57,7 @@ class Plan:
         for name, least in (("seed", -math.inf), ("nodes", 0)):
             if not isinstance(found.get(name, 0), int) or found.get(name, 0) < least:
                 raise ValueError(f"{name}: {found[name]!r}: must be a whole number from {least}")
+        catalogue.load()
         happenings = tuple(from_json(one) for one in found.pop("happenings", ()))
         return cls(**found, happenings=happenings)
 
