@@ -30,5 +30,10 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only \
 	  --benchmark-columns=min,median,ops,rounds --benchmark-sort=name
 
+SEEDS ?= 1000
+JOBS ?= 2
+soak: $(STAMP)
+	$(BIN)/python -m kubeloop.cli.main soak --seeds $(SEEDS) --jobs $(JOBS)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Time, chance and the outside world come in through the seams only; these are the seams, and the
 # edges of the program that have no simulation.
 SEAMS = {
-    "time": {"actors/world.py", "cluster.py", "sim/inside.py"},
+    "time": {"actors/world.py", "cli/soak.py", "cluster.py", "sim/inside.py"},
     "random": {
         "actors/world.py",
         "actors/tapes/seams.py",

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "image": "image",
     "kubectl": "kubectl",
     "replay": "replay",
+    "soak": "soak",
     "status": "status",
     "store": "store",
     "up": "up",

@@ -1,0 +1,64 @@
+"""The nightly run: it tells what it finds, keeps the seeds that failed, and tries them first."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kubeloop.actors.controllers import replication
+from kubeloop.chaos.generate import Profile
+from kubeloop.cli import soak
+
+SMALL = Profile(nodes_most=2, steps_most=5, faults=(), within_s=10.0, rest=False, durable=False)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "PROFILE", SMALL)
+    monkeypatch.setattr(soak, "_SHRINK_RUNS", 20)
+
+
+def soaked(code: int, *arguments: str) -> str:
+    done = CliRunner().invoke(soak.command, arguments)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_nothing_is_found(tmp_path: Path) -> None:
+    kept = tmp_path / "failed"
+    told = soaked(0, "--seeds", "5", "--jobs", "1", "--failed", str(kept))
+    assert "5 trials, 0 failures" in told
+    assert "upper bound 0.6 of all seeds" in told
+    assert not kept.exists()
+
+
+def test_what_fails_is_told_kept_and_tried_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "failed"
+    with monkeypatch.context() as patch:
+        wanted = replication._replicas
+        patch.setattr(replication, "_replicas", lambda set_: wanted(set_) + 1)
+        told = soaked(1, "--seeds", "8", "--jobs", "1", "--failed", str(kept))
+    assert "def test_replicas() -> None:" in told and "play(plan, monitors=standard)" in told
+    failed = kept.read_text().split()
+    assert failed
+    tried: list[int] = []
+
+    def try_(seed: int) -> tuple[int, str]:
+        tried.append(seed)
+        return seed, ""
+
+    monkeypatch.setattr(soak, "tried", try_)
+    soaked(0, "--seeds", "1", "--first", "100", "--jobs", "1", "--failed", str(kept))
+    assert tried == [*map(int, failed), 100]
+    assert not kept.exists(), "they are well"
+
+
+def test_several_processes(tmp_path: Path) -> None:
+    told = soaked(0, "--seeds", "4", "--jobs", "2", "--failed", str(tmp_path / "failed"))
+    assert "4 trials, 0 failures" in told
+
+
+def test_bad_numbers_are_refused() -> None:
+    assert "0 is not in the range x>=1" in soaked(2, "--jobs", "0")
