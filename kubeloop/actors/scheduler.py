@@ -4,6 +4,10 @@ One turn: fold the facts into `scheduling.State`, place every pod that waits, se
 placed pod is assumed to be on its node at once; if the API server refuses the binding it is
 forgotten there and tried again. What the scheduler says of a pod (events, the condition
 PodScheduled) is Kubernetes' text to the letter.
+
+After a list it places nothing until the API server has listed the pods once more, behind all that
+was ever sent from here: bindings of before, its own or of the one it replaces, may still wait to be
+done when a list is made, and take room that the list shows as free.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +39,9 @@ from kubeloop.store.facts import Fact
 
 NAME: Final = "default-scheduler"
 USER: Final = "system:kube-scheduler"
+FENCE_AGAIN_S: Final = 0.1  # A list of pods that was refused is asked for again.
 DECISIONS_MAX: Final = 1000  # Pods placed in one turn: bounds how long it holds the loop.
+_NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,10 @@ class Scheduler(AsyncActor):
         self._queue = Queue()
         self._bindings: dict[str, Binding] = {}  # By pod key; their pods are in the queue too.
         self._listing = self._synced = False
+        self._revision = 0  # Of the newest fact.
+        self._fence = ""
+        self._fence_due = _NEVER
+        self._fenced_at: int | None = None  # The revision there must be a fact of; None: not known.
 
     def on_start(self) -> None:
         self.send(API_SERVER, Subscribe(self.name, ["nodes", "pods"]).encode())
@@ -75,23 +85,50 @@ class Scheduler(AsyncActor):
                 case Listing():
                     self._forget()
                     self._listing = True
+                    self._send_fence()
                 case Facts() as facts if self._listing:
                     for fact in facts.facts():
                         self._fold(fact)
-                case Synced() if self._listing:
+                    self._revision = max(self._revision, facts.revision)
+                case Synced() as synced if self._listing:
                     self._synced = True
+                    self._revision = max(self._revision, synced.revision)
+                case Outcome() as outcome if self._fence and outcome.tag == self._fence:
+                    self._pass_fence(outcome)
                 case Outcome() as outcome:
                     self._settle(outcome)
-        if self._synced:
+        if self._fence_due <= self.world.now():
+            self._send_fence()
+        if self._may_act():
             self._wake()
             self._place_all()
 
     def busy(self) -> str | None:
-        if not self._synced:
+        if not self._may_act():
             return "has not heard its list"
         if self._bindings:
             return f"binds {next(iter(self._bindings))}"
         return self._queue.busy() or super().busy()
+
+    def _may_act(self) -> bool:
+        fenced_at = self._fenced_at
+        return self._synced and fenced_at is not None and self._revision >= fenced_at
+
+    def _send_fence(self) -> None:
+        fence = self._signer.next_id()
+        self._fence, self._fence_due = fence, _NEVER
+        read = Request("list", "pods")
+        self.send(API_SERVER, self._signer.sign(read, 0, id=fence, tag=fence).encode())
+
+    def _pass_fence(self, outcome: Outcome) -> None:
+        """Hear of the pods as they are by now: all that was bound is to be seen as a fact, too."""
+        if outcome.code >= 300:
+            self._fence_due = self.world.now() + FENCE_AGAIN_S
+            self.wake_in(FENCE_AGAIN_S, "fence")
+            return
+        self._fence = ""
+        pods = map(msgpack.unpackb, outcome.items)
+        self._fenced_at = max((int(p["metadata"]["resourceVersion"]) for p in pods), default=0)
 
     # Folding.
 

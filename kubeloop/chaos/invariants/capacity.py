@@ -21,12 +21,16 @@ from kubeloop.chaos.invariants.tale import (
     Tale,
     Watcher,
     full_name,
+    is_active,
     uid_of,
 )
 from kubeloop.chaos.watching import Broken
 
 SCHEDULER: Final = "system:kube-scheduler"
 _CORDONED: Final = "node.kubernetes.io/unschedulable"
+_ABSENT: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_CHOOSY: Final = ("affinity", "nodeSelector", "schedulingGates", "topologySpreadConstraints")
+_SCHEDULER_NAME: Final = "default-scheduler"
 _NONE: Final = Fraction(0)
 
 Amounts = Mapping[str, Fraction]
@@ -48,12 +52,15 @@ class _Node:
 
 
 class Capacity(Watcher):
-    """Whenever the scheduler binds a pod it fits.
+    """Whenever the scheduler binds a pod it fits, and no pod waits that would.
 
-    The requests of all unfinished pods bound to a node, that one included, are no more than the
-    node's allocatable, of any resource and in number; and the node is not cordoned, unless the pod
-    tolerates that. What the scheduler could not yet know does not count: a pod that others bound,
-    or a node that changed, after the fact because of which it acted.
+    - The requests of all unfinished pods bound to a node, that one included, are no more than the
+      node's allocatable, of any resource and in number; and the node is not cordoned, unless the
+      pod tolerates that. What the scheduler could not yet know does not count: a pod that others
+      bound, or a node that changed, after the fact because of which it acted.
+    - At rest a node that is up has no taint that says it is not.
+    - At rest no pod that asks for resources only waits while a node that is up, neither cordoned
+      nor tainted, has room for it.
     """
 
     name = "capacity"
@@ -116,6 +123,34 @@ class Capacity(Watcher):
                     f"{float(has):g}: {sorted(self._on(name))}"
                 )
 
+    def rest(self) -> None:
+        nodes = [n for n in self.tale.view.list(NODES) if self.tale.is_up(n["metadata"]["name"])]
+        for node in nodes:
+            for taint in node["spec"].get("taints") or ():
+                if taint["key"] in _ABSENT:
+                    name = node["metadata"]["name"]
+                    raise Broken(f"node {name} is up at rest, and has the taint {taint['key']}")
+        for pod in self.tale.view.list(PODS):
+            for node in nodes if _waits(pod) else ():
+                spec, name = node["spec"], str(node["metadata"]["name"])
+                if (
+                    not spec.get("unschedulable")
+                    and not spec.get("taints")
+                    and self._room(pod, name)
+                ):
+                    raise Broken(
+                        f"pod {full_name(pod)} waits at rest, and {name} has room for it: of "
+                        f"{_told(self._node(name).allocatable)} its pods request "
+                        f"{_told(self._node(name).used)}"
+                    )
+
+    def _room(self, pod: Object, name: str) -> bool:
+        node = self._node(name)
+        return all(
+            node.used[resource] + amount <= node.allocatable.get(resource, _NONE)
+            for resource, amount in requests_of(pod["spec"]).items()
+        )
+
     def _on(self, node: str) -> list[str]:
         pods = self.tale.view.by(PODS, "node", node)
         return [full_name(pod) for pod in pods if uid_of(pod) in self._pods]
@@ -164,6 +199,27 @@ def _sum(one: Amounts, other: Amounts) -> dict[str, Fraction]:
 
 def _most(one: Amounts, other: Amounts) -> dict[str, Fraction]:
     return {name: max(one.get(name, _NONE), other.get(name, _NONE)) for name in {**one, **other}}
+
+
+def _waits(pod: Object) -> bool:
+    """Tell whether a pod waits for the scheduler, and for nothing but resources."""
+    spec = pod["spec"]
+    told = ("nodeName", *_CHOOSY)
+    return is_active(pod) and not any(spec.get(field) for field in told) and not _is_bound_up(spec)
+
+
+def _is_bound_up(spec: Mapping[str, Any]) -> bool:
+    """Tell whether a pod needs what a node may lack: a port of it, or a volume."""
+    ports = any(p.get("hostPort") for c in spec["containers"] for p in c.get("ports") or ())
+    claims = any("persistentVolumeClaim" in volume for volume in spec.get("volumes") or ())
+    other = spec.get("schedulerName", _SCHEDULER_NAME) != _SCHEDULER_NAME
+    return ports or claims or other
+
+
+def _told(amounts: Mapping[str, Any]) -> str:
+    return (
+        ", ".join(f"{float(n):g} {name}" for name, n in sorted(amounts.items()) if n) or "nothing"
+    )
 
 
 def _tolerates_cordon(pod: Object) -> bool:
