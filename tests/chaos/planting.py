@@ -13,19 +13,40 @@ from textwrap import dedent
 from types import CodeType, FunctionType
 from typing import Any, Final, Literal
 
+from kubeloop.chaos.faults import actors, api, containers, disk, nodes
 from kubeloop.chaos.generate import Profile
 
+_ACTORS: Final = (actors.ActorCrashes, actors.ActorDown, actors.ActorFreezes, actors.ActorSlow,
+                  actors.ActorWatchBreaks, api.ApiRestarts, api.Compaction)  # fmt: skip
+_NODES: Final = (containers.ContainerExits, containers.ContainerOom, containers.ContainerHangs,
+                 containers.ProbesFail, containers.SlowStarts, nodes.NodeOff, nodes.NodeCut,
+                 nodes.RuntimeStalls)  # fmt: skip
+_CLIENTS: Final = (api.AnswerLost, api.ApiFails, api.ConflictStorm, api.StaleReads, api.WatchEnds)
+_DISK: Final = (disk.ClusterDies, disk.DiskFails, disk.DiskFull, disk.DiskSlow)
+
 PROFILES: Final = {
+    "users": Profile(faults=(), steps_most=12, nodes_most=2, within_s=90.0, durable=False),
     "small": Profile(
-        nodes_most=2, steps_most=8, faults_most=3, within_s=30.0, rest=False, durable=False
+        faults=(*_ACTORS, *_NODES, *_CLIENTS),
+        steps_most=8,
+        faults_most=4,
+        nodes_most=2,
+        within_s=40.0,
+        durable=False,
     ),
     "durable": Profile(
-        nodes_most=2, steps_most=6, faults_most=3, within_s=30.0, rest=False, durable=True
+        faults=(*_ACTORS, *_DISK),
+        steps_most=8,
+        faults_most=4,
+        nodes_most=2,
+        within_s=40.0,
+        durable=True,
     ),
 }
-"""What the plans of each seed may hold: of clusters so small that a run takes a fifth of a second.
+"""What plans may hold: of clusters so small that a run takes a fifth of a second.
 
-No profile is there for one bug.
+users: nothing breaks, so what must follow within seconds is looked at;  small: all but the disk;
+durable: the store is on a disk, which breaks. None is there for one bug alone.
 """
 
 Component = Literal["store", "API server", "controllers", "scheduler", "kubelet", "kube-proxy"]

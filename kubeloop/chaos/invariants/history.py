@@ -92,9 +92,10 @@ class Identities(Watcher):
     """A uid is of one object for ever, and what is said to be immutable stays.
 
     Of every object: uid and creationTimestamp; that it is being deleted; its generation never
-    falls. Of a Pod: spec.nodeName once set, and the phases Succeeded and Failed; its grace only
-    becomes shorter. Of a Service: clusterIP, unless its type is or was ExternalName. Of
-    Deployments and ReplicaSets: the selector.
+    falls, and of Deployments and ReplicaSets it rises with every change of the spec. Of a Pod:
+    spec.nodeName once set, and the phases Succeeded and Failed; its grace only becomes shorter.
+    Of a Service: clusterIP, unless its type is or was ExternalName. Of Deployments and
+    ReplicaSets: the selector.
     """
 
     name = "identities"
@@ -145,6 +146,8 @@ def _broken(resource: str, before: Object, after: Object) -> Iterator[tuple[str,
         selector, now = (obj["spec"].get("selector") for obj in (before, after))
         if selector != now:
             yield "spec.selector", selector, now
+        if before["spec"] != after["spec"] and was.get("generation") == is_.get("generation"):
+            yield "spec, but not its generation,", before["spec"], after["spec"]
 
 
 def _broken_pod(before: Object, after: Object) -> Iterator[tuple[str, Any, Any]]:

@@ -73,7 +73,7 @@ class Traffic(Watcher):
 
     So of a rolling update whose pods have readiness probes, and preStop hooks that last until the
     proxies have heard, nobody who connects notices anything. At rest each proxy's rules name all
-    ready pods, and no others.
+    ready pods, and no others, and it listens nowhere else.
     """
 
     name = "traffic"
@@ -175,7 +175,11 @@ class Traffic(Watcher):
         nodes = self.tale.cluster.nodes
         if not isinstance(nodes, SimulatedNodes):
             return
+        services = [s for s in self.tale.view.list(SERVICES) if s["spec"].get("clusterIP")]
+        known = {place for service in services for place in _places(service)}
         for node, table in self._tables(nodes):
+            for place in sorted(table.keys() - known):
+                raise Broken(f"kube-proxy/{node} at rest listens at {place}, which no Service has")
             for served in self._served.values():
                 found = list(backends_of(served.service, self.tale))
                 for place, name in _named_places(served.service):
