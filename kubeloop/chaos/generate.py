@@ -11,12 +11,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.chaos import catalogue
+from kubeloop.chaos.faults.base import Fault
 from kubeloop.chaos.plan import POLICIES, Plan
 from kubeloop.chaos.values import Happening, Real, draw, strategy
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
+_DURABLE: Final = 0.3
 _BEGINNING_S: Final = 5.0  # Half of all steps come by then: else there is nothing to break.
 
 
@@ -29,7 +31,7 @@ class Profile:
     nodes_most:    of a cluster.
     within_s:      when the last of them happens, in seconds after the cluster is ready.
     rest:          whether the cluster has its REST endpoint, which an operator needs.
-    durable:       whether the store is on a disk; None: of some.
+    durable:       whether the store is on a disk; None: of some, and wherever its disk may fail.
     """
 
     steps: Sequence[type[Happening]] | None = None
@@ -64,7 +66,7 @@ def plan_of(seed: int, profile: Profile = DEFAULT) -> Plan:
         policy=chance.choice(POLICIES),
         nodes=chance.randint(1, profile.nodes_most),
         rest=profile.rest,
-        durable=chance.random() < 0.3 if profile.durable is None else profile.durable,
+        durable=_durable(profile, happenings, by_chance=chance.random() < _DURABLE),
         happenings=tuple(happenings),
     )
 
@@ -80,9 +82,9 @@ def plans(profile: Profile = DEFAULT) -> "SearchStrategy[Plan]":
 
     def join(steps: list[Happening], faults: list[Happening], **rest: Any) -> Plan:
         happenings = sorted((*steps, *faults), key=lambda one: one.at_s)
+        rest["durable"] = _durable(profile, happenings, by_chance=rest["durable"])
         return Plan(rest=profile.rest, happenings=tuple(happenings), **rest)
 
-    durable = st.booleans() if profile.durable is None else st.just(profile.durable)
     return st.builds(
         join,
         of(profile.step_kinds(), profile.steps_most),
@@ -90,8 +92,15 @@ def plans(profile: Profile = DEFAULT) -> "SearchStrategy[Plan]":
         seed=st.integers(0, 2**32),
         policy=st.sampled_from(POLICIES),
         nodes=st.integers(1, profile.nodes_most),
-        durable=durable,
+        durable=st.booleans(),
     )
+
+
+def _durable(profile: Profile, happenings: Sequence[Happening], *, by_chance: bool) -> bool:
+    """Tell whether the store is on a disk: a fault of a disk that is not there would be none."""
+    if profile.durable is not None:
+        return profile.durable
+    return by_chance or any(isinstance(one, Fault) and one.on_disk for one in happenings)
 
 
 def _swarm(
