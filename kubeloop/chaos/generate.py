@@ -28,7 +28,8 @@ class Profile:
 
     steps, faults: the kinds; None: all there are.
     steps_most, faults_most: how many of them a plan has at most.
-    nodes_most:    of a cluster.
+    nodes_least, nodes_most: of a cluster.
+    first:         what every plan begins with, beside what is drawn.
     within_s:      when the last of them happens, in seconds after the cluster is ready.
     rest:          whether the cluster has its REST endpoint, which an operator needs.
     durable:       whether the store is on a disk; None: of some, and wherever its disk may fail.
@@ -38,7 +39,9 @@ class Profile:
     faults: Sequence[type[Happening]] | None = None
     steps_most: int = 12
     faults_most: int = 6
+    nodes_least: int = 1
     nodes_most: int = 3
+    first: Sequence[Happening] = ()
     within_s: float = 60.0
     rest: bool = False
     durable: bool | None = None
@@ -60,11 +63,11 @@ def plan_of(seed: int, profile: Profile = DEFAULT) -> Plan:
     chance = Random(f"plan {seed}")
     steps = _swarm(chance, profile.step_kinds(), profile.steps_most, profile.within_s)
     faults = _swarm(chance, profile.fault_kinds(), profile.faults_most, profile.within_s)
-    happenings = sorted((*steps, *faults), key=lambda one: one.at_s)
+    happenings = sorted((*profile.first, *steps, *faults), key=lambda one: one.at_s)
     return Plan(
         seed=seed,
         policy=chance.choice(POLICIES),
-        nodes=chance.randint(1, profile.nodes_most),
+        nodes=chance.randint(profile.nodes_least, profile.nodes_most),
         rest=profile.rest,
         durable=_durable(profile, happenings, by_chance=chance.random() < _DURABLE),
         happenings=tuple(happenings),
@@ -81,7 +84,7 @@ def plans(profile: Profile = DEFAULT) -> "SearchStrategy[Plan]":
         return st.lists(st.sampled_from(kinds).flatmap(strategy), max_size=most)
 
     def join(steps: list[Happening], faults: list[Happening], **rest: Any) -> Plan:
-        happenings = sorted((*steps, *faults), key=lambda one: one.at_s)
+        happenings = sorted((*profile.first, *steps, *faults), key=lambda one: one.at_s)
         rest["durable"] = _durable(profile, happenings, by_chance=rest["durable"])
         return Plan(rest=profile.rest, happenings=tuple(happenings), **rest)
 
@@ -91,7 +94,7 @@ def plans(profile: Profile = DEFAULT) -> "SearchStrategy[Plan]":
         of(profile.fault_kinds(), profile.faults_most),
         seed=st.integers(0, 2**32),
         policy=st.sampled_from(POLICIES),
-        nodes=st.integers(1, profile.nodes_most),
+        nodes=st.integers(profile.nodes_least, profile.nodes_most),
         durable=st.booleans(),
     )
 

@@ -14,6 +14,8 @@ APPS: Final = OneOf("web", "db")
 IMAGES: Final = OneOf("app:1", "app:2", "app:3")
 REPLICAS: Final = Whole(0, 6)
 NODES: Final = Whole(1, 3)
+POPULATED: Final = 10  # So many pods has each app of `Populate`.
+PROBE_S: Final = 10  # How often its pods are probed: Kubernetes' own default.
 TRIES: Final = 20  # A user who is told that the server failed tries again so often.
 PAUSE_S: Final = 0.5
 _AGAIN: Final = (429, 500, 503, 504)
@@ -27,12 +29,13 @@ def workload(
     *,
     cpu: str = "",
     drain_s: int = 0,
+    probe_s: int = 1,
     **spec: Any,
 ) -> dict[str, Any]:
     """Return a Deployment, ReplicaSet or ReplicationController of one container."""
     labels = {"app": name}
     selector: Any = labels if kind == "ReplicationController" else {"matchLabels": labels}
-    main = container(image, cpu=cpu, drain_s=drain_s)
+    main = container(image, cpu=cpu, drain_s=drain_s, probe_s=probe_s)
     template = {"metadata": {"labels": labels}, "spec": {"containers": [main]}}
     return {
         "apiVersion": "v1" if kind == "ReplicationController" else "apps/v1",
@@ -42,13 +45,14 @@ def workload(
     }
 
 
-def container(image: str, *, cpu: str = "", drain_s: int = 0) -> dict[str, Any]:
+def container(image: str, *, cpu: str = "", drain_s: int = 0, probe_s: int = 1) -> dict[str, Any]:
     """Return a container with a readiness probe.
 
     cpu:     what it requests, "" for nothing.
     drain_s: how long it goes on serving when its pod is deleted, so that proxies hear before.
+    probe_s: how often it is asked whether it is ready.
     """
-    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
+    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": probe_s}
     made: dict[str, Any] = {"name": "main", "image": image, "ports": [{"containerPort": 8080}]}
     if cpu:
         made["resources"] = {"requests": {"cpu": cpu}}
@@ -57,12 +61,22 @@ def container(image: str, *, cpu: str = "", drain_s: int = 0) -> dict[str, Any]:
     return {**made, "readinessProbe": probe}
 
 
+def service(app: str, *, node_port: bool) -> dict[str, Any]:
+    """Return a Service for the pods of an app."""
+    spec = {
+        "type": "NodePort" if node_port else "ClusterIP",
+        "selector": {"app": app},
+        "ports": [{"port": 80, "targetPort": 8080}],
+    }
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": app}, "spec": spec}
+
+
 def _is_passing(error: ApiError) -> bool:
     return error.code in _AGAIN or error.reason == "Conflict"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Happening):
+class Action(Happening):
     """Something a user does; he tries again if the server fails, and reads if he comes second."""
 
     async def happen(self, stage: Stage) -> None:
@@ -80,6 +94,11 @@ class Step(Happening):
     async def do(self, stage: Stage) -> None:
         """Do it once; override."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Action):
+    """An action that plans get by chance."""
 
 
 @kind("deploy")
@@ -113,6 +132,20 @@ class Deploy(Step):
             strategy=strategy,
         )
         await stage.api.apply(wanted)
+
+
+@kind("populate")
+@dataclass(frozen=True, kw_only=True)
+class Populate(Action):
+    """Apply Deployments, each with a Service, that make so many pods: a soak begins with it."""
+
+    pods: int = drawn(Whole(0, 100))
+
+    async def do(self, stage: Stage) -> None:
+        for first in range(0, self.pods, POPULATED):
+            app, replicas = f"app-{first // POPULATED}", min(POPULATED, self.pods - first)
+            await stage.api.apply(workload("Deployment", app, replicas, "app:1", probe_s=PROBE_S))
+            await stage.api.apply(service(app, node_port=first % (2 * POPULATED) == 0))
 
 
 @kind("replicate")
@@ -179,13 +212,7 @@ class Expose(Step):
     node_port: bool = drawn(FLAG)
 
     async def do(self, stage: Stage) -> None:
-        spec = {
-            "type": "NodePort" if self.node_port else "ClusterIP",
-            "selector": {"app": self.app},
-            "ports": [{"port": 80, "targetPort": 8080}],
-        }
-        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.app}}
-        await stage.api.apply({**service, "spec": spec})
+        await stage.api.apply(service(self.app, node_port=self.node_port))
 
 
 @kind("unexpose")

@@ -2,7 +2,8 @@
 
     make soak SEEDS=10000 JOBS=2
 
-Each seed is a plan of what users do and what breaks, watched by the ready-made invariants. What
+Each seed is a cluster of 20 nodes and 100 pods, and a plan of what its users do and what breaks,
+watched by the ready-made invariants. What
 fails is shrunk and printed as a test. Failing seeds are kept in a file, and come first next time.
 Exit status: 0 if nothing was found, 1 otherwise.
 """
@@ -18,8 +19,9 @@ import click
 
 from kubeloop.chaos.finding import find
 from kubeloop.chaos.generate import Profile
+from kubeloop.chaos.steps import Populate
 
-PROFILE: Final = Profile(nodes_most=20, steps_most=30)
+PROFILE: Final = Profile(nodes_least=20, nodes_most=20, steps_most=30, first=(Populate(pods=100),))
 FAILED: Final = Path(".kubeloop-failed-seeds")
 _TOLD_S: Final = 10.0  # How often progress is told.
 _SHRINK_RUNS: Final = 200

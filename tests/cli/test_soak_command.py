@@ -1,15 +1,21 @@
 """The nightly run: it tells what it finds, keeps the seeds that failed, and tries them first."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from kubeloop.actors.controllers import replication
-from kubeloop.chaos.generate import Profile
+from kubeloop.chaos.faults.base import Fault
+from kubeloop.chaos.generate import Profile, plan_of
+from kubeloop.chaos.playing import play
 from kubeloop.cli import soak
 
 SMALL = Profile(nodes_most=2, steps_most=5, faults=(), within_s=10.0, rest=False, durable=False)
+
+
+BUILT_IN = soak.PROFILE
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +28,17 @@ def soaked(code: int, *arguments: str) -> str:
     done = CliRunner().invoke(soak.command, arguments)
     assert done.exit_code == code, done.output
     return done.output
+
+
+def test_the_built_in_workload() -> None:
+    """Of twenty nodes and a hundred pods; things happen to them, and things break."""
+    plans = [plan_of(seed, BUILT_IN) for seed in range(20)]
+    assert {plan.nodes for plan in plans} == {20}
+    assert any(isinstance(one, Fault) for plan in plans for one in plan.happenings)
+    populate = next(one for one in plans[0].happenings if one.kind == "populate")
+    outcome = play(replace(plans[0], happenings=(populate,)), keep=True)
+    pods = {fact.key for fact in outcome.history if fact.resource == "pods"}
+    assert len(pods) == 100
 
 
 def test_nothing_is_found(tmp_path: Path) -> None:
