@@ -1,6 +1,8 @@
 """Recording a cluster: a directory with one tape for each actor; see `actors.tapes`."""
 
+import errno
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,23 @@ class RecordingFailed(Exception):
     """It could not be begun; the message says why."""
 
 
+def prepare(directory: Path) -> None:
+    """Make the directory of a recording, which only its owner may read: tapes hold Secrets.
+
+    Raises: RecordingFailed.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = "" if os.access(directory, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        raise RecordingFailed(
+            f"recording in {directory} cannot begin: {problem}; name a directory that is there "
+            "and can be written, or one that can be made"
+        )
+
+
 class Recordings:
     """Records actors until it is stopped, or the `with` block ends. paths: of the tapes."""
 
@@ -28,11 +47,11 @@ class Recordings:
         names = list(actors) or [
             name for name in supervisor.names() if not name.startswith("elector/")
         ]
+        prepare(directory)
         self.paths = {name: directory / f"{name.replace('/', '-')}.tape" for name in names}
         self._files: list[_File] = []
         self._running: list[tapes.Recording] = []
         try:
-            directory.mkdir(parents=True, exist_ok=True)
             for name, path in self.paths.items():
                 self._files.append(file := _File(path))
                 self._running.append(tapes.record(supervisor, name, file.write))
@@ -81,7 +100,8 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("wb", buffering=0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)
 
     def write(self, data: bytes) -> None:
         """Append."""

@@ -21,12 +21,13 @@ def command(tape: Path, turn: int | None, quiet: bool, debug: bool) -> None:
     The actor it was recorded of hears again what it heard, from the code of today. Exit status 1 if
     it asks or says anything that is not on the tape.
     """
-    from kubeloop.actors.tapes import TapeDamaged, replay
+    from kubeloop.actors.tapes import TapeDamaged, cut_at, replay
 
     first: Step | None = None
     count = failed = 0
+    data = tape.read_bytes()
     try:
-        for step in replay(tape.read_bytes()):
+        for step in replay(data):
             count, failed = step.number, failed + (step.error is not None)
             if first is None and step.difference:
                 first = step
@@ -36,14 +37,24 @@ def command(tape: Path, turn: int | None, quiet: bool, debug: bool) -> None:
                 click.echo(_all(step))
             if debug and step.error is not None:
                 pdb.post_mortem(step.error.__traceback__)
+        cut = cut_at(data)
     except TapeDamaged as error:
         raise click.ClickException(f"{tape}: {error}") from error
     if turn is not None and turn > count:
-        raise click.ClickException(f"{tape} has {count} turns: there is no turn {turn}")
+        raise click.ClickException(f"{tape} has {_turns(count)}: there is no turn {turn}")
     if first is not None:
         raise click.ClickException(f"turn {first.number} of {count} differs: {first.difference}")
     failures = f", {failed} of them with the failure that was recorded" if failed else ""
-    click.echo(f"{count} turns, all as they were{failures}")
+    click.echo(f"{_turns(count)}, all as they were{failures}")
+    if cut is not None:
+        click.echo(
+            f"the tape ends in the middle of turn {count + 1}, at byte {cut} of {len(data)}: "
+            "its writer was killed, or the file was cut"
+        )
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
 
 
 def _line(step: "Step") -> str:

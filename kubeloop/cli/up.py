@@ -143,9 +143,21 @@ def command(
         "retention": Retention(revisions=history),
         "etcd": _etcd_access(etcd) if store == "etcd" else None,
     }
+    if record is not None:
+        _prepare(record)
     path = kubeconfig or cluster_directory(name) / "kubeconfig"
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(serve(options, path.absolute(), merge=merge_kubeconfig, record=record))
+
+
+def _prepare(record: Path) -> None:
+    """Make the directory of a recording before there is a cluster. Raises: click.ClickException."""
+    from kubeloop.recordings import RecordingFailed, prepare
+
+    try:
+        prepare(record)
+    except RecordingFailed as error:
+        raise click.BadParameter(str(error), param_hint="--record") from error
 
 
 def _check_store(store: str, data_dir: Path | None, etcd: dict[str, Any]) -> None:

@@ -2,13 +2,17 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from command_shell import Shell
 
 from kubeloop import Cluster
 from kubeloop.actors.scheduler import Scheduler
+from kubeloop.cli.replay import command
+from kubeloop.cli.up import command as up
 from kubeloop.recordings import RecordingFailed
 
 ACTORS = ("apiserver", "controller-manager", "kube-proxy-node-1", "kubelet-node-1", "scheduler")
@@ -27,7 +31,7 @@ def test_a_cluster_is_recorded_and_replayed(tmp_path: Path) -> None:
     assert sorted(path.name for path in directory.iterdir()) == [f"{a}.tape" for a in ACTORS]
     for actor in ACTORS:
         told = shell.run("replay", "-q", str(directory / f"{actor}.tape"))
-        assert "turns, all as they were" in told
+        assert "all as they were" in told and "middle" not in told
     scheduler = str(directory / "scheduler.tape")
     lines = shell.run("replay", scheduler).splitlines()
     spoken = [line.split()[0] for line in lines if "turn" in line and not line.endswith("said 0")]
@@ -40,10 +44,6 @@ def test_a_cluster_is_recorded_and_replayed(tmp_path: Path) -> None:
 async def test_a_difference_is_told_and_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from click.testing import CliRunner
-
-    from kubeloop.cli.replay import command
-
     async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
         with cluster.record(tmp_path, actors=["scheduler"]) as recordings:
             pod = {"containers": [{"name": "c", "image": "i"}]}
@@ -60,13 +60,47 @@ async def test_a_difference_is_told_and_is_an_error(
     assert "differs: it" in told.output and "where it" in told.output
 
 
+async def test_tapes_are_for_their_owner(tmp_path: Path) -> None:
+    directory = tmp_path / "tapes"
+    async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
+        with cluster.record(directory, actors=["scheduler"]) as recordings:
+            await cluster.settled()
+        mode = recordings.paths["scheduler"].stat().st_mode
+    assert (stat.S_IMODE(directory.stat().st_mode), stat.S_IMODE(mode)) == (0o700, 0o600)
+
+
+async def test_a_tape_that_ends_in_the_middle_says_so(tmp_path: Path) -> None:
+    async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
+        with cluster.record(tmp_path, actors=["scheduler"]) as recordings:
+            await cluster.settled()
+        tape = recordings.paths["scheduler"]
+    whole = CliRunner().invoke(command, [str(tape), "-q"])
+    assert whole.exit_code == 0 and "middle" not in whole.output
+    turns, data = int(whole.output.split()[0]), tape.read_bytes()
+    tape.write_bytes(data[:-1])
+    told = CliRunner().invoke(command, [str(tape), "-q"])
+    assert told.exit_code == 0
+    rest = "1 turn" if turns == 2 else f"{turns - 1} turns"
+    assert f"{rest}, all as they were\n" in told.output
+    assert f"ends in the middle of turn {turns}, at byte " in told.output
+    assert f" of {len(data) - 1}: its writer was killed" in told.output
+
+
+def test_where_nothing_can_be_written_the_cluster_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = CliRunner().invoke(up, ["--record", str(tmp_path / "file" / "below")])
+    assert told.exit_code == 2
+    assert "Invalid value for --record" in told.output and "name a directory" in told.output
+
+
 async def test_what_cannot_be_recorded_is_told(tmp_path: Path) -> None:
     async with Cluster(nodes=1, seed=1, runtime="simulated") as cluster:
         with pytest.raises(RecordingFailed, match="no actor is called 'nobody'; there are"):
             cluster.record(tmp_path, actors=["scheduler", "nobody"])
         (tmp_path / "file").write_text("")
-        with pytest.raises(RecordingFailed, match=r"cannot begin: .*file"):
-            cluster.record(tmp_path / "file" / "below")
+        below = tmp_path / "file" / "below"
+        with pytest.raises(RecordingFailed, match=f"{below} cannot begin: .*; name a directory"):
+            cluster.record(below)
         with pytest.raises(RecordingFailed, match=r"scheduler\.tape"):
             (tmp_path / "scheduler.tape").unlink()
             (tmp_path / "scheduler.tape").mkdir()

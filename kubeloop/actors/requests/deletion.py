@@ -67,7 +67,7 @@ def _delete_one(
     state: State, resource: Resource, old: Object, request: Request
 ) -> tuple[Object, bool]:
     """Delete `old` or begin to; return what it is now, and whether it is gone."""
-    _check(resource, old, request)
+    check_deletion(resource, old, request)
     finalizers = _finalizers(resource, old, request)
     grace_s = _grace_s(resource, old, request)
     waits = bool(finalizers) or grace_s > 0
@@ -83,7 +83,8 @@ def _delete_one(
     return new, False
 
 
-def _check(resource: Resource, old: Object, request: Request) -> None:
+def check_deletion(resource: Resource, old: Object, request: Request) -> None:
+    """Raises: Conflict if a precondition does not hold; Forbidden for what may not be deleted."""
     name = old["metadata"]["name"]
     if resource.id == "namespaces":
         namespaces.admit_delete(name)

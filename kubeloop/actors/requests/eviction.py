@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgpack
 
-from kubeloop.actors.requests.deletion import delete
+from kubeloop.actors.requests.deletion import check_deletion, delete
 from kubeloop.actors.requests.state import Object, State, is_dry_run
 from kubeloop.api.calls import Request
 from kubeloop.api.errors import (
@@ -55,11 +55,19 @@ def evict(state: State, request: Request) -> None:
     options = {**request.options, **(body.get("deleteOptions") or {})}
     options.pop("apiVersion", None)
     options.pop("kind", None)
-    counted = not _is_exempt(pod)
-    if counted:
-        _take_from_budget(state, pod, _like(request, options))
-        _tell_why(state, pod, _like(request, options))
-    delete(state, _like(request, options))
+    deletion = _like(request, options)
+    check_deletion(RESOURCES[_PODS], pod, deletion)  # Before anything is taken for it.
+    if not _is_exempt(pod):
+        _take_from_budget(state, pod, deletion)
+    _tell_why(state, pod, deletion)
+    delete(state, _like(request, _without_revision(options)))
+
+
+def _without_revision(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a deletion whose resourceVersion was checked, and has changed since."""
+    preconditions = dict(options.get("preconditions") or {})
+    preconditions.pop("resourceVersion", None)
+    return {**options, "preconditions": preconditions}
 
 
 def _like(request: Request, options: dict[str, Any]) -> Request:

@@ -2,7 +2,7 @@
 
 from kubeloop.actors.tapes.recording import Recording, record
 from kubeloop.actors.tapes.replaying import Diverged, Step, replay
-from kubeloop.actors.tapes.tape import Life, Moment, Tape, TapeDamaged, read
+from kubeloop.actors.tapes.tape import Life, Moment, Tape, TapeDamaged, cut_at, read
 
 __all__ = [
     "Diverged",
@@ -12,6 +12,7 @@ __all__ = [
     "Step",
     "Tape",
     "TapeDamaged",
+    "cut_at",
     "read",
     "record",
     "replay",

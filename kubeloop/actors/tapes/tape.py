@@ -128,6 +128,19 @@ def read(data: bytes) -> Iterator[Life | Moment]:
                 raise TapeDamaged(f"before byte {unpacker.tell()}: {_WRAPPING}")
 
 
+def cut_at(data: bytes) -> int | None:
+    """Return the byte at which the last, unfinished moment of a tape begins; None: it is whole.
+
+    So ends the tape of a process that was killed. Raises: TapeDamaged.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=_LARGEST)
+    unpacker.feed(data)
+    for _ in _rows(unpacker):
+        pass
+    end: int = unpacker.tell()
+    return end if end < len(data) else None
+
+
 def _rows(unpacker: msgpack.Unpacker) -> Iterator[Any]:
     while True:
         try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kubeloop import sim
 from kubeloop.actors.runtimes.scripts import Script
 from kubeloop.api.calls import Request
-from kubeloop.api.errors import ApiError, TooManyRequests, Unexplained
+from kubeloop.api.errors import ApiError, Conflict, TooManyRequests, Unexplained
 from kubeloop.cluster import Cluster
 
 BUDGETS = "poddisruptionbudgets.policy"
@@ -68,6 +68,8 @@ async def evict(cluster: Cluster, pod: str, **options: Any) -> None:
     outcome = await cluster.ask(request)
     if outcome.code >= 400:
         status = msgpack.unpackb(outcome.body)
+        if outcome.code == 409:
+            raise Conflict("pods", pod, status["message"])
         kinds = {404: Gone, 429: TooManyRequests, 500: Unexplained}
         details = RuntimeError(str(status.get("details")))
         raise kinds.get(outcome.code, ApiError)(status["message"]) from details
@@ -149,6 +151,26 @@ def test_a_pod_that_is_not_healthy_may_go_if_enough_others_are_or_it_is_allowed(
     played(lambda cluster: play(cluster, unhealthyPodEvictionPolicy="AlwaysAllow"))
     with pytest.raises(TooManyRequests):
         played(play)
+
+
+def test_an_eviction_whose_precondition_fails_takes_nothing() -> None:
+    async def play(cluster: Cluster) -> None:
+        await cluster.api.create(budget(maxUnavailable=1))
+        await cluster.api.create(deployment())
+        await cluster.api.wait("deployment/web", "condition=Available")
+        await asyncio.sleep(10)
+        pod = (await cluster.api.list("pods"))[0]
+        before = await cluster.api.get(BUDGETS, "b")
+        for wrong in ({"uid": "other"}, {"resourceVersion": "1"}):
+            with pytest.raises(Conflict, match="Precondition failed: "):
+                await evict(cluster, pod.name, preconditions=wrong)
+        assert await cluster.api.get(BUDGETS, "b") == before
+        assert await cluster.api.get("pods", pod.name) == pod
+        right = {"uid": pod.uid, "resourceVersion": str(pod.resource_version)}
+        await evict(cluster, pod.name, preconditions=right)
+        assert (await counts(cluster))[3] == 0
+
+    played(play)
 
 
 def test_two_budgets_for_one_pod_are_too_many() -> None:
