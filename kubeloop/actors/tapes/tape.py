@@ -135,9 +135,9 @@ def cut_at(data: bytes) -> int | None:
     """
     unpacker = msgpack.Unpacker(max_buffer_size=_LARGEST)
     unpacker.feed(data)
+    end = 0
     for _ in _rows(unpacker):
-        pass
-    end: int = unpacker.tell()
+        end = unpacker.tell()  # Of a row that is not whole it counts what there is.
     return end if end < len(data) else None
 
 
