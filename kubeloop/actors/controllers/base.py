@@ -1,6 +1,6 @@
 """What every controller is made of: the protocol, the actions, and small helpers. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -9,7 +9,9 @@ import msgpack
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.calls import Request
 from kubeloop.api.resources import RESOURCES
+from kubeloop.api.selectors import label_selector
 from kubeloop.api.times import parse, rfc3339
+from kubeloop.store.facts import key_of
 
 DONE_PHASES: Final = ("Succeeded", "Failed")
 
@@ -111,6 +113,29 @@ def own_uid(obj: Object) -> list[str]:
 def own_namespace(obj: Object) -> list[str]:
     """Index: the namespace."""
     return [obj["metadata"].get("namespace", "")]
+
+
+def orphan_namespace(obj: Object) -> list[str]:
+    """Index: the namespace of an object that nobody controls."""
+    return own_namespace(obj) if controller_of(obj) is None else []
+
+
+def owners(resource: str, kind: str, namespace: str, *dependents: Object | None) -> Iterator[str]:
+    """Yield the keys of those of a kind that control a dependent, before its change or after."""
+    for obj in dependents:
+        owner = None if obj is None else controller_of(obj)
+        if owner is not None and owner.get("kind") == kind:
+            yield key_of(resource, namespace, owner["name"])
+
+
+def adopters(resource: str, obj: Object | None, view: View) -> Iterator[str]:
+    """Yield the keys of those whose selector chooses an object that nobody controls."""
+    if obj is None or controller_of(obj) is not None:
+        return
+    labels = obj["metadata"].get("labels") or {}
+    for found in view.by(resource, "namespace", obj["metadata"]["namespace"]):
+        if label_selector(found["spec"].get("selector")).matches(labels):
+            yield key_of(resource, found["metadata"]["namespace"], found["metadata"]["name"])
 
 
 def reference_to(owner: Object) -> dict[str, Any]:

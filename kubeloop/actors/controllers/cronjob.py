@@ -14,8 +14,8 @@ from kubeloop.actors.controllers.base import (
     Event,
     Result,
     Writer,
-    controller_of,
     controller_uids,
+    owners,
     reference_to,
     split,
     unix_s,
@@ -25,7 +25,6 @@ from kubeloop.actors.controllers.job_ttl import finished_s
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.cron import Schedule
 from kubeloop.api.times import rfc3339
-from kubeloop.store.facts import key_of
 
 CRON_JOBS: Final = "cronjobs.batch"
 SCHEDULED: Final = "batch.kubernetes.io/cronjob-scheduled-timestamp"
@@ -67,10 +66,7 @@ class CronJobController:
         if resource == CRON_JOBS:
             yield key
             return
-        for job in (before, after):
-            owner = None if job is None else controller_of(job)
-            if owner is not None and owner.get("kind") == "CronJob":
-                yield key_of(CRON_JOBS, namespace, owner["name"])
+        yield from owners(CRON_JOBS, "CronJob", namespace, before, after)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         cron = view.get(*split(key))

@@ -15,11 +15,13 @@ from kubeloop.actors.controllers.base import (
     Event,
     Result,
     Writer,
-    controller_of,
+    adopters,
     controller_uids,
     is_active,
+    orphan_namespace,
     own_namespace,
     own_uid,
+    owners,
     reference_to,
     split,
     unix_s,
@@ -45,7 +47,6 @@ from kubeloop.actors.controllers.revisions import (
     REVISIONS,
     available_in_s,
     lineage,
-    orphan_namespace,
     outdated,
 )
 from kubeloop.actors.view import Index, Object, View
@@ -89,15 +90,8 @@ class DaemonSetController:
                 for set_ in view.list(SETS):
                     yield _key(set_)
         else:
-            for obj in (before, after):
-                owner = None if obj is None else controller_of(obj)
-                if owner is not None and owner.get("kind") == "DaemonSet":
-                    yield key_of(SETS, namespace, owner["name"])
-            if after is not None and controller_of(after) is None:
-                labels = after["metadata"].get("labels") or {}
-                for set_ in view.by(SETS, "namespace", namespace):
-                    if label_selector(set_["spec"].get("selector")).matches(labels):
-                        yield _key(set_)
+            yield from owners(SETS, "DaemonSet", namespace, before, after)
+            yield from adopters(SETS, after, view)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         set_ = view.get(*split(key))

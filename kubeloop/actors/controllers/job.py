@@ -15,10 +15,13 @@ from kubeloop.actors.controllers.base import (
     Event,
     Result,
     Writer,
+    adopters,
     controller_of,
     controller_uids,
+    orphan_namespace,
     own_namespace,
     own_uid,
+    owners,
     reference_to,
     split,
     unix_s,
@@ -44,7 +47,6 @@ from kubeloop.actors.controllers.job_indexes import (
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.selectors import LabelSelector, label_selector
 from kubeloop.api.times import rfc3339
-from kubeloop.store.facts import key_of
 
 JOBS: Final = "jobs.batch"
 _PODS: Final = "pods"
@@ -78,11 +80,6 @@ def _tracked(pod: Object) -> list[str]:
     return [f"{pod['metadata']['namespace']}/{owner['name']}"]
 
 
-def _loose(pod: Object) -> list[str]:
-    """Index: the namespace of a Pod that nobody controls."""
-    return own_namespace(pod) if controller_of(pod) is None else []
-
-
 class JobController:
     """Work items are Jobs, those included that are gone: their Pods must not wait for ever."""
 
@@ -92,7 +89,7 @@ class JobController:
         (JOBS, "uid"): own_uid,
         (JOBS, "namespace"): own_namespace,
         (_PODS, "controller"): controller_uids,
-        (_PODS, "orphan"): _loose,
+        (_PODS, "orphan"): orphan_namespace,
         (_PODS, "tracked"): _tracked,
     }
 
@@ -106,15 +103,8 @@ class JobController:
         if resource == JOBS:
             yield key
             return
-        for pod in (before, after):
-            owner = None if pod is None else controller_of(pod)
-            if owner is not None and owner.get("kind") == "Job":
-                yield key_of(JOBS, namespace, owner["name"])
-        if after is not None and controller_of(after) is None:
-            labels = after["metadata"].get("labels") or {}
-            for job in view.by(JOBS, "namespace", namespace):
-                if _selector(job).matches(labels):
-                    yield key_of(JOBS, namespace, job["metadata"]["name"])
+        yield from owners(JOBS, "Job", namespace, before, after)
+        yield from adopters(JOBS, after, view)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         _, namespace, name = split(key)

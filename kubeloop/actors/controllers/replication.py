@@ -19,7 +19,7 @@ from kubeloop.actors.controllers.base import (
     controller_uids,
     is_active,
     is_ready,
-    own_namespace,
+    orphan_namespace,
     own_uid,
     reference_to,
     revision_of,
@@ -39,11 +39,6 @@ _PHASE_ORDER: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
 _UNAVAILABLE: Final = float("inf")
 
 
-def _orphan_namespace(pod: Object) -> list[str]:
-    """Index: the namespace of a pod that nobody controls."""
-    return own_namespace(pod) if controller_of(pod) is None else []
-
-
 class ReplicationController:
     """Reconciles one of the two kinds."""
 
@@ -57,7 +52,7 @@ class ReplicationController:
             (self.resource, "anchor"): self._anchor,
             (self.resource, "controller"): controller_uids,
             (_PODS, "controller"): controller_uids,
-            (_PODS, "orphan"): _orphan_namespace,
+            (_PODS, "orphan"): orphan_namespace,
         }
         self._write = Writer(self.name)
 

@@ -15,9 +15,7 @@ from kubeloop.actors.controllers.base import (
     Action,
     Writer,
     condition,
-    controller_of,
     is_ready,
-    own_namespace,
     reference_to,
     unix_s,
 )
@@ -46,11 +44,6 @@ class Lineage:
     def named(self, name: str | None) -> Object | None:
         """Return the revision called `name`, None if it is not there."""
         return next((r for r in self.past if r["metadata"]["name"] == name), None)
-
-
-def orphan_namespace(obj: Object) -> list[str]:
-    """Index: the namespace of an object that nobody controls."""
-    return own_namespace(obj) if controller_of(obj) is None else []
 
 
 def lineage(write: Writer, owner: Object, view: View, label: str) -> Lineage:

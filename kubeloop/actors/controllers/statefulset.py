@@ -18,10 +18,12 @@ from kubeloop.actors.controllers.base import (
     Event,
     Result,
     Writer,
-    controller_of,
+    adopters,
     controller_uids,
+    orphan_namespace,
     own_namespace,
     own_uid,
+    owners,
     split,
 )
 from kubeloop.actors.controllers.revisions import (
@@ -29,7 +31,6 @@ from kubeloop.actors.controllers.revisions import (
     Lineage,
     lineage,
     number,
-    orphan_namespace,
     outdated,
 )
 from kubeloop.actors.controllers.stateful_pods import (
@@ -116,15 +117,8 @@ class StatefulSetController:
         if resource == SETS:
             yield key
             return
-        for obj in (before, after):
-            owner = None if obj is None else controller_of(obj)
-            if owner is not None and owner.get("kind") == "StatefulSet":
-                yield key_of(SETS, namespace, owner["name"])
-        if after is not None and controller_of(after) is None:
-            labels = after["metadata"].get("labels") or {}
-            for set_ in view.by(SETS, "namespace", namespace):
-                if label_selector(set_["spec"].get("selector")).matches(labels):
-                    yield key_of(SETS, namespace, set_["metadata"]["name"])
+        yield from owners(SETS, "StatefulSet", namespace, before, after)
+        yield from adopters(SETS, after, view)
         if before is not None and after is None and resource == _PODS and parent_of(before):
             yield key_of(SETS, namespace, parent_of(before))  # Its name is free.
 

@@ -1,10 +1,9 @@
 """Rules of PodDisruptionBudgets."""
 
-from typing import Any, Final
+from typing import Final
 
-from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, maybe
-from kubeloop.api.validation import selectors
+from kubeloop.api.validation import amounts, selectors
 from kubeloop.api.validation.problems import Problems
 
 _EVICTION_POLICIES: Final = ("AlwaysAllow", "IfHealthyBudget")
@@ -22,7 +21,8 @@ def budget(problems: Problems, obj: Json) -> None:
             detail,
         )
     for field in fields:
-        _amount(problems, f"spec.{field}", spec.get(field))
+        amounts.check(problems, f"spec.{field}", spec.get(field))
+        amounts.at_most_all(problems, f"spec.{field}", spec.get(field))
     selectors.label_selector(problems, "spec.selector", maybe(spec, "selector"))
     eviction = spec.get("unhealthyPodEvictionPolicy")
     if eviction is not None:
@@ -34,14 +34,3 @@ def budget_status(problems: Problems, obj: Json) -> None:
     status = obj.get("status") or {}
     for field in ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"):
         problems.not_negative(f"status.{field}", status.get(field))
-
-
-def _amount(problems: Problems, field: str, value: Any) -> None:
-    """Check a count of pods, or a part of all."""
-    if isinstance(value, str):
-        wrong = names.percent(value)
-        problems.invalid_each(field, value, wrong)
-        if not wrong and int(value[:-1]) > 100:
-            problems.invalid(field, value, "must not be greater than 100%")
-    else:
-        problems.not_negative(field, value)

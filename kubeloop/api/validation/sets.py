@@ -1,12 +1,11 @@
 """Rules of StatefulSets, DaemonSets and ControllerRevisions."""
 
-from typing import Any, Final
+from typing import Final
 
-from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, maybe
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.selectors import label_selector
-from kubeloop.api.validation import metadata, pods, selectors
+from kubeloop.api.validation import amounts, metadata, pods, selectors
 from kubeloop.api.validation.problems import Problems
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
@@ -139,42 +138,23 @@ def _stateful_strategy(problems: Problems, strategy: Json) -> None:
         most = rolling.get("maxUnavailable")
         if most is not None:
             at = f"{_ROLLING}.maxUnavailable"
-            _count_or_percent(problems, at, most)
-            if _number(most) == 0:
+            amounts.check(problems, at, most)
+            if amounts.number(most) == 0:
                 problems.invalid(at, most, "cannot be 0")
-            _at_most_all(problems, at, most)
+            amounts.at_most_all(problems, at, most)
 
 
 def _rolling_daemons(problems: Problems, rolling: Json) -> None:
     unavailable, surge = rolling.get("maxUnavailable", 0), rolling.get("maxSurge", 0)
     down, up = f"{_ROLLING}.maxUnavailable", f"{_ROLLING}.maxSurge"
-    _count_or_percent(problems, down, unavailable)
-    _count_or_percent(problems, up, surge)
-    if _number(unavailable) and _number(surge):
+    amounts.check(problems, down, unavailable)
+    amounts.check(problems, up, surge)
+    if amounts.number(unavailable) and amounts.number(surge):
         problems.invalid(up, surge, "may not be set when maxUnavailable is non-zero")
-    elif not _number(unavailable) and not _number(surge):
+    elif not amounts.number(unavailable) and not amounts.number(surge):
         problems.required(down, "cannot be 0 when maxSurge is 0")
-    _at_most_all(problems, down, unavailable)
-    _at_most_all(problems, up, surge)
-
-
-def _count_or_percent(problems: Problems, at: str, value: Any) -> None:
-    if isinstance(value, str):
-        problems.invalid_each(at, value, names.percent(value))
-    else:
-        problems.not_negative(at, value)
-
-
-def _at_most_all(problems: Problems, at: str, value: Any) -> None:
-    if isinstance(value, str) and _number(value) > 100:
-        problems.invalid(at, value, "must not be greater than 100%")
-
-
-def _number(value: Any) -> int:
-    """Return a count or a percentage as a bare number; 0 for what is neither."""
-    if isinstance(value, int):
-        return value
-    return 0 if names.percent(str(value)) else int(str(value)[:-1])
+    amounts.at_most_all(problems, down, unavailable)
+    amounts.at_most_all(problems, up, surge)
 
 
 def _selector(problems: Problems, spec: Json, kind: str) -> None:

@@ -1,12 +1,11 @@
 """Rules of ReplicationControllers, ReplicaSets and Deployments."""
 
-from typing import Any, Final
+from typing import Final
 
-from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, maybe
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.selectors import LabelSelector, label_selector, set_selector
-from kubeloop.api.validation import metadata, pods, selectors
+from kubeloop.api.validation import amounts, metadata, pods, selectors
 from kubeloop.api.validation.problems import Problems
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
@@ -138,20 +137,9 @@ def _strategy(problems: Problems, strategy: Json) -> None:
 
 def _rolling(problems: Problems, field: str, rolling: Json) -> None:
     unavailable, surge = rolling.get("maxUnavailable", 0), rolling.get("maxSurge", 0)
-    for key, value in (("maxUnavailable", unavailable), ("maxSurge", surge)):
-        if isinstance(value, str):
-            problems.invalid_each(f"{field}.{key}", value, names.percent(value))
-        else:
-            problems.not_negative(f"{field}.{key}", value)
-    if _count(unavailable) == 0 and _count(surge) == 0:
-        at = f"{field}.maxUnavailable"
+    at = f"{field}.maxUnavailable"
+    amounts.check(problems, at, unavailable)
+    amounts.check(problems, f"{field}.maxSurge", surge)
+    if amounts.number(unavailable) == 0 and amounts.number(surge) == 0:
         problems.invalid(at, unavailable, "may not be 0 when `maxSurge` is 0")
-    if isinstance(unavailable, str) and _count(unavailable) > 100:
-        problems.invalid(f"{field}.maxUnavailable", unavailable, "must not be greater than 100%")
-
-
-def _count(value: Any) -> int:
-    """Return a count or a percentage as a bare number; 0 for what is neither."""
-    if isinstance(value, int):
-        return value
-    return 0 if names.percent(str(value)) else int(str(value)[:-1])
+    amounts.at_most_all(problems, at, unavailable)
