@@ -5,8 +5,8 @@ print(found)  # A test that fails, ready to be pasted.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kubeloop.chaos.generate import DEFAULT, Profile, plan_of
@@ -14,6 +14,7 @@ from kubeloop.chaos.invariants import standard
 from kubeloop.chaos.plan import Plan
 from kubeloop.chaos.playing import Operator, Violation, play
 from kubeloop.chaos.shrinking import RUNS_MAX, shrink
+from kubeloop.chaos.source import Source
 from kubeloop.chaos.watching import Monitor
 
 
@@ -23,18 +24,22 @@ class Found:
 
     seed:     that found it;  tried: how many seeds it took.
     plan:     as it was drawn;  violation: of the shrunk one, whose plan is `violation.plan`.
-    operator: that ran beside the cluster.
+    monitors, operator, options: what it was played with, as for `play`.
     """
 
     seed: int
     tried: int
     plan: Plan
     violation: Violation
+    monitors: Callable[[], Sequence[Monitor]] = standard
     operator: Operator | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the shrunk plan as a test."""
-        return as_test(self.violation, self.operator)
+        return as_test(
+            self.violation, monitors=self.monitors, operator=self.operator, **self.options
+        )
 
 
 def find(
@@ -63,7 +68,8 @@ def find(
         plan = plan_of(seed, profile)
         first = failure(plan)
         if first is not None:
-            return Found(seed, tried, plan, _shrunk(first, failure, runs), operator)
+            least = _shrunk(first, failure, runs)
+            return Found(seed, tried, plan, least, monitors, operator, options)
     return None
 
 
@@ -82,16 +88,27 @@ def _shrunk(first: Violation, failure: Callable[[Plan], Violation | None], runs:
     return seen[shrink(first.plan, fails, runs=runs)]
 
 
-def as_test(violation: Violation, operator: Operator | None = None) -> str:
-    """Return a test that plays the plan of a violation, and fails as long as it does."""
-    names = {"Plan", "play", "standard"}
-    names |= {type(one).__name__ for one in violation.plan.happenings}
-    imports, arguments = [f"from kubeloop.chaos import {', '.join(sorted(names))}"], ""
-    if operator is not None:
-        imports.append(f"from {operator.__module__} import {operator.__qualname__}")
-        arguments = f", operator={operator.__qualname__}"
+def as_test(
+    violation: Violation,
+    *,
+    monitors: Callable[[], Sequence[Monitor]] = standard,
+    operator: Operator | None = None,
+    **options: Any,
+) -> str:
+    """Return a test that plays the plan of a violation, and fails as long as it does.
+
+    monitors, operator, options: what it was played with. What no module defines, as a function
+    within another, cannot be imported by a test: then the text says what to do about it.
+    """
+    source = Source()
+    source.need("kubeloop.chaos", "Plan", "play")
+    for one in violation.plan.happenings:
+        source.of(type(one))
+    given: dict[str, Any] = {"monitors": monitors, "operator": operator, **options}
+    played = {key: value for key, value in given.items() if value is not None}
+    arguments = "".join(f", {key}={source.of(value)}" for key, value in played.items())
     told = f"{violation.monitor}: {violation.text}".split("\n")
     body = [*(f"# {line}" for line in told), *f"plan = {violation.plan}".split("\n")]
     name = re.sub(r"\W+", "_", violation.monitor).strip("_").lower()
-    lines = [*imports, "", "", f"def test_{name}() -> None:", *(f"    {line}" for line in body)]
-    return "\n".join([*lines, f"    play(plan, monitors=standard{arguments})", ""])
+    lines = [*source.imports(), *source.unknown, "", "", f"def test_{name}() -> None:"]
+    return "\n".join([*lines, *(f"    {line}" for line in body), f"    play(plan{arguments})", ""])
