@@ -17,14 +17,16 @@ Changed = tuple[str, Object | None, Object | None, int]
 """Key, what it was, what it is, and the revision of the fact that told it."""
 
 _NONE: Final[dict[str, Object]] = {}
+_SILENT: Final[tuple[Any, float, int]] = (None, 0.0, 0)
 
 
 class View:
     """Objects by resource and key, with indexes.
 
     indexes: (resource, index name) → function from an object to the values it is found under.
-    signs:   resource → function from an object to the sign of life it is. When that last changed is
-             remembered by the clock of who looks: the one who signs may have a wrong one.
+    signs:   resource → function from an object to the sign of life it is, None if it is none. When
+             that last changed is remembered by the clock of who looks: the one who signs may have a
+             wrong one. After none the same sign is a new one.
     now_s:   when what is folded is heard, seconds since 1970; the owner sets it.
     """
 
@@ -84,8 +86,10 @@ class View:
         if after is None:
             self._signed.pop(key, None)
             return
-        sign, known = self._signs[resource](after), self._signed.get(key)
-        if known is None or known[0] != sign:
+        sign, known = self._signs[resource](after), self._signed.get(key, _SILENT)
+        if sign is None:
+            self._signed[key] = None, known[1], known[2]
+        elif known[0] != sign:
             self._signed[key] = sign, self.now_s, revision
 
     def signed(self, key: str) -> tuple[float, int]:
@@ -93,7 +97,7 @@ class View:
 
         Seconds since 1970, by the clock of who looks.
         """
-        _, at_s, revision = self._signed.get(key, (None, 0.0, 0))
+        _, at_s, revision = self._signed.get(key, _SILENT)
         return at_s, revision
 
     def advance(self, revision: int) -> None:

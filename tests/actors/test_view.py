@@ -110,3 +110,12 @@ def test_a_sign_of_life_is_dated_by_who_sees_it_when_it_changes() -> None:
     assert view.signed(key) == (30.0, 3)
     view.fold(fact(4, "things", "a", None))
     assert view.signed(key) == (0.0, 0)
+
+
+def test_the_same_sign_is_a_new_one_after_there_was_none() -> None:
+    view = View(signs={"things": lambda obj: obj["colours"] or None})
+    told = [(10.0, ["red"], 10.0), (20.0, [], 10.0), (30.0, [], 10.0), (40.0, ["red"], 40.0)]
+    for revision, (now_s, colours_, seen_s) in enumerate(told, 1):
+        view.now_s = now_s
+        view.fold(fact(revision, "things", "a", colours_))
+        assert view.signed(key_of("things", "default", "a"))[0] == seen_s

@@ -48,9 +48,15 @@ def _node_of(pod: Object) -> list[str]:
 
 
 def _heartbeat(node: Object) -> Any:
-    """The sign of life a Node gives: what its kubelet wrote, whatever others write of it."""
+    """The sign of life a Node gives: what its kubelet wrote, whatever others write of it.
+
+    That it is unknown how the node is only this controller writes. So whatever follows is a sign,
+    even with the time of an earlier one: the node's clock may have been set back.
+    """
     ready = condition(node, "Ready")
-    return None if ready is None else ready.get("lastHeartbeatTime")
+    if ready is None or ready["status"] == "Unknown":
+        return None
+    return ready.get("lastHeartbeatTime")
 
 
 def _renewal(lease: Object) -> Any:
