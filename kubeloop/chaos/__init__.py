@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from kubeloop.chaos.shrinking import shrink
     from kubeloop.chaos.stage import Stage
     from kubeloop.chaos.steps import (
+        BarePod,
         Configure,
         Cordon,
         DeleteApp,
@@ -75,10 +76,13 @@ if TYPE_CHECKING:
         Populate,
         Replicate,
         Scale,
+        ScaleStateful,
+        Stateful,
         Step,
         Unexpose,
     )
     from kubeloop.chaos.switchboard import Ways
+    from kubeloop.chaos.upkeep import Budget, DropNamespace, Evict, FoundNamespace, TaintNode
     from kubeloop.chaos.values import Happening
     from kubeloop.chaos.watching import Broken, Monitor, Outcome
 
@@ -93,10 +97,12 @@ __all__ = [
     "ApiFails",
     "ApiRestarts",
     "ApiSlow",
+    "BarePod",
     "BitRot",
     "BookmarksLost",
     "Bounds",
     "Broken",
+    "Budget",
     "ClusterDies",
     "ClusterMachine",
     "Compaction",
@@ -114,10 +120,13 @@ __all__ = [
     "DiskFails",
     "DiskFull",
     "DiskSlow",
+    "DropNamespace",
+    "Evict",
     "Explored",
     "Expose",
     "Fault",
     "Found",
+    "FoundNamespace",
     "Happening",
     "Invariant",
     "Monitor",
@@ -143,13 +152,16 @@ __all__ = [
     "Replicate",
     "RuntimeStalls",
     "Scale",
+    "ScaleStateful",
     "Scenario",
     "Sight",
     "SlowStarts",
     "Stage",
     "StaleReads",
+    "Stateful",
     "StatesMissed",
     "Step",
+    "TaintNode",
     "Unexpose",
     "Violation",
     "WatchEnds",
@@ -219,10 +231,12 @@ _HOMES = {
     "shrinking": ["shrink"],
     "stage": ["Stage"],
     "steps": [
+        *("BarePod", "ScaleStateful", "Stateful"),
         *("Configure", "Cordon", "DeleteApp", "DeletePod", "Deploy", "Expose", "Populate"),
         *("Replicate", "Scale", "Step", "Unexpose"),
     ],
     "switchboard": ["Ways"],
+    "upkeep": ["Budget", "DropNamespace", "Evict", "FoundNamespace", "TaintNode"],
     "values": ["Happening"],
     "watching": ["Broken", "Monitor", "Outcome"],
 }

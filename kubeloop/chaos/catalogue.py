@@ -13,6 +13,7 @@ from kubeloop.chaos.values import KINDS, Happening
 @cache
 def load() -> None:
     """Make every kind known that comes with this package."""
+    import_module("kubeloop.chaos.upkeep")
     for module in pkgutil.iter_modules(_faults.__path__):
         import_module(f"{_faults.__name__}.{module.name}")
 

@@ -3,6 +3,7 @@
 There are few names, so that steps meet: one deploys `web`, another scales it, a third deletes it.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,10 @@ from kubeloop.chaos.values import FLAG, Happening, OneOf, Whole, drawn, kind
 
 APPS: Final = OneOf("web", "db")
 IMAGES: Final = OneOf("app:1", "app:2", "app:3")
+SETS: Final = OneOf("queue", "vault")  # Of StatefulSets.
 REPLICAS: Final = Whole(0, 6)
+FEW: Final = Whole(0, 4)
+TAINT: Final = "chaos.kubeloop.io/upkeep"
 NODES: Final = Whole(1, 3)
 POPULATED: Final = 10  # So many pods has each app of `Populate`.
 PROBE_S: Final = 10  # How often its pods are probed: Kubernetes' own default.
@@ -32,7 +36,7 @@ def workload(
     probe_s: int = 1,
     **spec: Any,
 ) -> dict[str, Any]:
-    """Return a Deployment, ReplicaSet or ReplicationController of one container."""
+    """Return a Deployment, ReplicaSet, StatefulSet or ReplicationController of one container."""
     labels = {"app": name}
     selector: Any = labels if kind == "ReplicationController" else {"matchLabels": labels}
     main = container(image, cpu=cpu, drain_s=drain_s, probe_s=probe_s)
@@ -75,21 +79,26 @@ def _is_passing(error: ApiError) -> bool:
     return error.code in _AGAIN or error.reason == "Conflict"
 
 
+async def patiently(stage: Stage, do: Callable[[], Awaitable[object]]) -> None:
+    """Do something, again and again for a while if it fails and need not. Raises: ApiError."""
+    for _ in range(TRIES):
+        try:
+            await do()
+        except (ApiError, ConnectionError) as error:
+            if isinstance(error, ApiError) and not _is_passing(error):
+                raise
+            await stage.sleep_until(stage.loop.time() + PAUSE_S)
+        else:
+            return
+
+
 @dataclass(frozen=True, kw_only=True)
 class Action(Happening):
     """Something a user does; he tries again if the server fails, and reads if he comes second."""
 
     async def happen(self, stage: Stage) -> None:
         stage.note(str(self))
-        for _ in range(TRIES):
-            try:
-                await self.do(stage)
-            except (ApiError, ConnectionError) as error:
-                if isinstance(error, ApiError) and not _is_passing(error):
-                    raise
-                await stage.sleep_until(stage.loop.time() + PAUSE_S)
-            else:
-                return
+        await patiently(stage, lambda: self.do(stage))
 
     async def do(self, stage: Stage) -> None:
         """Do it once; override."""
@@ -161,6 +170,58 @@ class Replicate(Step):
     async def do(self, stage: Stage) -> None:
         wanted = workload("ReplicationController", self.app, self.replicas, self.image)
         await stage.api.apply(wanted)
+
+
+@kind("stateful")
+@dataclass(frozen=True, kw_only=True)
+class Stateful(Step):
+    """Apply a StatefulSet. parallel: whether its pods need not wait for one another."""
+
+    founds = True
+    app: str = drawn(SETS)
+    replicas: int = drawn(FEW)
+    image: str = drawn(IMAGES)
+    parallel: bool = drawn(FLAG)
+
+    async def do(self, stage: Stage) -> None:
+        policy = "Parallel" if self.parallel else "OrderedReady"
+        told: dict[str, Any] = {"podManagementPolicy": policy, "serviceName": self.app}
+        wanted = workload("StatefulSet", self.app, self.replicas, self.image, **told)
+        await stage.api.apply(wanted)
+
+
+@kind("scale-stateful")
+@dataclass(frozen=True, kw_only=True)
+class ScaleStateful(Step):
+    """Scale a StatefulSet."""
+
+    app: str = drawn(SETS)
+    replicas: int = drawn(FEW)
+
+    async def do(self, stage: Stage) -> None:
+        await stage.api.scale("statefulsets", self.app, self.replicas)
+
+
+@kind("bare-pod")
+@dataclass(frozen=True, kw_only=True)
+class BarePod(Step):
+    """Apply a pod that is nobody's.
+
+    tolerates_s: how long it stays on a node that `TaintNode` clears; -1: not at all.
+    """
+
+    name: str = drawn(OneOf("lone", "lonely"))
+    image: str = drawn(IMAGES)
+    tolerates_s: int = drawn(OneOf(-1, 0, 5, 40))
+
+    async def do(self, stage: Stage) -> None:
+        spec: dict[str, Any] = {"containers": [container(self.image)]}
+        if self.tolerates_s >= 0:
+            clears = {"key": TAINT, "operator": "Exists", "effect": "NoExecute"}
+            spec["tolerations"] = [{**clears, "tolerationSeconds": self.tolerates_s}]
+        metadata = {"name": self.name, "labels": {"app": self.name}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        await stage.api.apply(pod)
 
 
 @kind("scale")

@@ -251,6 +251,57 @@ _CONTROLLERS: Final = (
     ),
 )
 
+_SETS_AND_BUDGETS: Final = (
+    Mutant(
+        "an ordinal comes too early",
+        "controllers",
+        "actors.controllers.statefulset:StatefulSetController._step",
+        "well = scene.wait_s(pod) <= 0",
+        "well = True",
+        "the pods of an ordered StatefulSet begin before their predecessors are ready",
+    ),
+    Mutant(
+        "the lowest ordinal goes first",
+        "controllers",
+        "actors.controllers.statefulset:StatefulSetController._scale_down",
+        "reverse=True",
+        "reverse=False",
+        "a StatefulSet is scaled down from the wrong end",
+    ),
+    Mutant(
+        "an update stops half way",
+        "controllers",
+        "actors.controllers.statefulset:StatefulSetController._roll",
+        "range(scene.partition, scene.ordinals.stop)",
+        "range(scene.partition + 1, scene.ordinals.stop)",
+        "off by one in the partition of a rolling update",
+    ),
+    Mutant(
+        "evictions cost nothing",
+        "API server",
+        "actors.requests.eviction:_decrement",
+        '"] = allowed - 1',
+        '"] = allowed',
+        "two evictions at once are both allowed, as the budget allows one of them",
+    ),
+    Mutant(
+        "ending pods are healthy",
+        "controllers",
+        "actors.controllers.disruption:DisruptionController.reconcile",
+        'if not pod["metadata"].get("deletionTimestamp")',
+        'if pod["metadata"]',
+        "a disruption budget counts pods that are going",
+    ),
+    Mutant(
+        "a budget of the past",
+        "API server",
+        "actors.requests.eviction:_decrement",
+        'status.get("observedGeneration", 0) < budget["metadata"].get("generation", 0)',
+        "False",
+        "a budget that was just changed allows what the one before did",
+    ),
+)
+
 _SCHEDULER: Final = (
     Mutant(
         "double bind",
@@ -387,6 +438,7 @@ MUTANTS: Final[Sequence[Mutant]] = (
     *_STORE,
     *_API_SERVER,
     *_CONTROLLERS,
+    *_SETS_AND_BUDGETS,
     *_SCHEDULER,
     *_KUBELET,
     *_PROXY,

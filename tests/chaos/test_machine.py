@@ -28,7 +28,8 @@ class NeverTwo:
         self.heard_of: set[str] = set()
 
     def heard(self, facts: Sequence[Fact]) -> None:
-        self.heard_of |= {fact.key for fact in facts if fact.resource == "configmaps"}
+        users = "/registry/configmaps/default/"
+        self.heard_of |= {fact.key for fact in facts if fact.key.startswith(users)}
         if self.heard_of - {"/registry/configmaps/default/one"}:
             raise Broken("there is a ConfigMap not called one")
 

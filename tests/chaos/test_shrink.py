@@ -53,7 +53,7 @@ def scaled_up_after_cordon(plan: Plan) -> bool:
 @pytest.mark.parametrize("runs", [1000])
 def test_a_plan_is_shrunk_to_what_matters(runs: int) -> None:
     found = 0
-    for seed in range(300):
+    for seed in range(600):
         plan = plan_of(seed, ONLY_STEPS)
         if scaled_up_after_cordon(plan):
             found += 1

@@ -1,14 +1,14 @@
 """What must hold in every cluster, whatever breaks; see docs/invariants.md.
 
-`standard()` makes those who see to it, for one run; `invariant` makes one of a function. What of
-Kubernetes is not there yet (StatefulSets, PodDisruptionBudgets, leaders among several processes)
-gets a module of its own here, and a line in `standard`.
+`standard()` makes those who see to it, for one run; `invariant` makes one of a function. Whatever
+else must hold gets a module of its own here, a line in `_ALL`, and a paragraph on that page.
 """
 
 from collections.abc import Sequence
 
 from kubeloop.chaos.invariants.acknowledged import AcknowledgedWrites
 from kubeloop.chaos.invariants.addresses import Addresses
+from kubeloop.chaos.invariants.budgets import Budgets
 from kubeloop.chaos.invariants.capacity import Capacity
 from kubeloop.chaos.invariants.custom import Invariant, Sight, invariant
 from kubeloop.chaos.invariants.endpoints import Endpoints
@@ -17,6 +17,7 @@ from kubeloop.chaos.invariants.ownership import Ownership
 from kubeloop.chaos.invariants.replicas import Replicas
 from kubeloop.chaos.invariants.rollouts import Rollouts
 from kubeloop.chaos.invariants.running import Running
+from kubeloop.chaos.invariants.stateful import StatefulSets
 from kubeloop.chaos.invariants.tale import Tale, Watcher
 from kubeloop.chaos.invariants.traffic import Traffic
 from kubeloop.chaos.invariants.views import Views
@@ -34,6 +35,8 @@ _ALL: Sequence[type[Watcher]] = (
     Capacity,
     Replicas,
     Rollouts,
+    StatefulSets,
+    Budgets,
     Ownership,
     Addresses,
     Endpoints,

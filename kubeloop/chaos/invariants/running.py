@@ -17,9 +17,11 @@ from kubeloop.chaos.invariants.tale import (
     full_name,
     is_ending,
     uid_of,
+    writer,
 )
 from kubeloop.chaos.watching import Broken
 from kubeloop.nodes import SimulatedNodes
+from kubeloop.store.facts import Fact
 
 if TYPE_CHECKING:
     from kubeloop.chaos.stage import Stage
@@ -45,6 +47,8 @@ class Running(Watcher):
 
     - The uid of a pod never runs on two nodes, at once or one after the other.
     - A container starts only on the node its pod is bound to.
+    - Nothing runs of a pod whose object is gone by its kubelet's word: else another of its name
+      could come to life beside it.
     - Nothing runs of a pod whose grace is over, whether the API still has it or not, HEARS_S after
       its kubelet could know. Only while nothing is broken: a node that is cut off hears nothing.
     - At rest nothing runs of pods the API has not, or says have finished; and what the API says
@@ -73,10 +77,20 @@ class Running(Watcher):
         known = self._pods.get(uid)
         if known is None:
             known = self._pods[uid] = _Pod(full_name(pod), pod["spec"]["nodeName"])
+        if change.after is None:
+            self._check_gone(known, uid, change.fact)
         if change.after is None or is_ending(pod):
             grace_s, since = _grace_s(pod), min(known.since, self.tale.now_s)
             self._pods[uid] = known._replace(grace_s=grace_s, since=since)
             self._ending[uid] = None
+
+    def _check_gone(self, pod: _Pod, uid: str, fact: Fact) -> None:
+        """See that a pod does not go before its containers."""
+        if writer(fact) == f"kubelet/{pod.node}" and self._ledger and uid in self._ledger.running:
+            raise Broken(
+                f"revision {fact.revision}: kubelet/{pod.node} says that pod {pod.name} (uid {uid})"
+                " is gone, and it still runs"
+            )
 
     def look(self) -> None:
         ledger = self._listen()
