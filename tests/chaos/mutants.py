@@ -300,6 +300,30 @@ _SETS_AND_BUDGETS: Final = (
         "False",
         "a budget that was just changed allows what the one before did",
     ),
+    Mutant(
+        "orphans keep their owner",
+        "controllers",
+        "actors.controllers.garbage:GarbageCollector._wait",
+        "if dependents:",
+        "if False:",
+        "what was deleted with Orphan takes its dependents along",
+    ),
+    Mutant(
+        "a toleration is over too soon",
+        "controllers",
+        "actors.controllers.nodes:_tolerated_s",
+        "max(0, min(limits)) - now_s",
+        "max(0, min(limits)) / 2 - now_s",
+        "pods leave a node that does not answer before their tolerationSeconds are over",
+    ),
+    Mutant(
+        "a pod has tolerated before it came",
+        "controllers",
+        "actors.controllers.nodes:_arrived_s",
+        'if bound is not None and bound["status"] == "True"',
+        "if False",
+        "tolerationSeconds count while the pod waits for a node",
+    ),
 )
 
 _SCHEDULER: Final = (

@@ -1,22 +1,31 @@
-"""The invariants of StatefulSets and disruption budgets see what is planted for them."""
+"""The invariants of StatefulSets, budgets, orphans and tolerations see what is planted for them."""
 
 from typing import Any
 
 import pytest
+from mutants import MUTANTS
 
+from kubeloop.actors.controllers import nodes
+from kubeloop.actors.controllers.base import Action, Result
 from kubeloop.actors.controllers.disruption import DisruptionController
+from kubeloop.actors.controllers.garbage import GarbageCollector
 from kubeloop.actors.controllers.statefulset import StatefulSetController
 from kubeloop.actors.pods.reporting import Reporter
 from kubeloop.actors.requests import eviction
 from kubeloop.actors.runtimes.scripts import Script
 from kubeloop.chaos import (
+    ActorDown,
+    BarePod,
     Budget,
+    Cordon,
+    DeleteApp,
     DeletePod,
     Deploy,
     Evict,
     Plan,
     ScaleStateful,
     Stateful,
+    TaintNode,
     Violation,
     play,
 )
@@ -44,6 +53,36 @@ DRAINED = Plan(
 )
 
 
+PAST = Plan(
+    happenings=(
+        Deploy(replicas=2),
+        Budget(at_s=1, amount="1"),
+        ActorDown(at_s=19, for_s=10, actor="controller-manager"),
+        Budget(at_s=20, amount="2"),
+        Evict(at_s=22),
+    )
+)
+ORPHANED = Plan(happenings=(Deploy(replicas=2), DeleteApp(at_s=20, propagation="Orphan")))
+LEFT = Plan(nodes=1, happenings=(BarePod(tolerates_s=40), TaintNode(at_s=10)))
+CAME_LATE = Plan(
+    nodes=1,
+    happenings=(
+        Cordon(off=True),
+        TaintNode(at_s=1),
+        BarePod(at_s=2, tolerates_s=40),
+        Cordon(at_s=60),
+    ),
+)
+PLANTED = {
+    "evictions cost nothing": (DRAINED, "budgets", "is evicted, which"),
+    "ending pods are healthy": (DRAINED, "budgets", "disruption-controller says that"),
+    "a budget of the past": (PAST, "budgets", "is evicted, which"),
+    "orphans keep their owner": (ORPHANED, "ownership", "still names it as its owner"),
+    "a toleration is over too soon": (LEFT, "tolerations", r"for 40 s, of which (19|20)\.\d+ s"),
+    "a pod has tolerated before it came": (CAME_LATE, "tolerations", "for 40 s, of which 0.000 s"),
+}
+
+
 def seen(plan: Plan, monitor: str, text: str, **options: Any) -> None:
     """See that one monitor objects to a plan, and what it says."""
     with pytest.raises(Violation, match=text) as caught:
@@ -51,10 +90,39 @@ def seen(plan: Plan, monitor: str, text: str, **options: Any) -> None:
     assert caught.value.monitor == monitor, str(caught.value)
 
 
-@pytest.mark.parametrize("plan", [SCALED, DRAINED], ids=["scaled", "drained"])
+@pytest.mark.parametrize("plan", [SCALED, DRAINED, PAST, ORPHANED, LEFT, CAME_LATE])
 def test_nobody_objects_to_what_is_right(plan: Plan) -> None:
-    outcome = play(plan)
-    assert not [mark for mark in outcome.marks if "refused" in mark.text]
+    play(plan)
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_bug_of_the_list_is_seen(bug: str) -> None:
+    """Those whose plans were written by hand, be they found by seeds or not."""
+    plan, monitor, text = PLANTED[bug]
+    (mutant,) = [one for one in MUTANTS if one.name == bug]
+    with mutant.planted():
+        seen(plan, monitor, text)
+
+
+def test_pods_that_go_while_they_are_tolerated_for_ever_or_stay_when_they_must_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = Plan(nodes=1, happenings=(BarePod(), TaintNode(at_s=10)))
+    play(plan)
+    monkeypatch.setattr(nodes, "_tolerated_s", lambda pod, taints, now_s: None)
+    seen(plan, "tolerations", "is on node-1 at rest, and does not tolerate its taint")
+
+
+def test_the_collector_takes_what_is_orphaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = GarbageCollector._wait
+
+    def takes(self: Any, owner: Any, view: Any) -> Any:
+        if owner["kind"] != "Deployment":
+            return right(self, owner, view)
+        return Result([Action(self._write.delete(one)) for one in view.list("replicasets.apps")])
+
+    monkeypatch.setattr(GarbageCollector, "_wait", takes)
+    seen(ORPHANED, "ownership", "deletes replicasets .* was deleted with Orphan")
 
 
 def test_what_is_looked_at_happens() -> None:

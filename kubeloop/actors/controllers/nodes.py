@@ -260,10 +260,18 @@ def _tolerated_s(pod: Object, taints: Sequence[Taint], now_s: float) -> float | 
         if limits:
             # A pod that came to a tainted node has its time from then on.
             since = unix_s(taint.get("timeAdded"))
-            since = max(since, unix_s(pod["metadata"]["creationTimestamp"]))
+            since = max(since, _arrived_s(pod))
             stay_s = since + max(0, min(limits)) - now_s
             left = stay_s if left is None else min(left, stay_s)
     return left
+
+
+def _arrived_s(pod: Object) -> float:
+    """Return since when a pod is on its node, however long it waited before [s since 1970]."""
+    bound = condition(pod, "PodScheduled")
+    if bound is not None and bound["status"] == "True" and bound.get("lastTransitionTime"):
+        return unix_s(bound["lastTransitionTime"])
+    return unix_s(pod["metadata"]["creationTimestamp"])
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from kubeloop.chaos.invariants.rollouts import Rollouts
 from kubeloop.chaos.invariants.running import Running
 from kubeloop.chaos.invariants.stateful import StatefulSets
 from kubeloop.chaos.invariants.tale import Tale, Watcher
+from kubeloop.chaos.invariants.tolerations import Tolerations
 from kubeloop.chaos.invariants.traffic import Traffic
 from kubeloop.chaos.invariants.views import Views
 from kubeloop.chaos.invariants.watches import Watches
@@ -33,6 +34,7 @@ _ALL: Sequence[type[Watcher]] = (
     Identities,
     Running,
     Capacity,
+    Tolerations,
     Replicas,
     Rollouts,
     StatefulSets,

@@ -13,6 +13,7 @@ from kubeloop.chaos.invariants.tale import (
     PODS,
     Change,
     Object,
+    Tale,
     Watcher,
     called,
     is_ending,
@@ -23,13 +24,17 @@ from kubeloop.chaos.watching import Broken
 from kubeloop.store.facts import key_of
 
 COLLECTOR: Final = "generic-garbage-collector"
-_OWN: Final = ("foregroundDeletion", "orphan", "kubernetes")
+ORPHAN: Final = "orphan"
+_HEARTBEATS: Final = ("leases.coordination.k8s.io", "events", NODES)
+_OWN: Final = ("foregroundDeletion", ORPHAN, "kubernetes")
 
 
 class Ownership(Watcher):
     """The garbage collector takes all that it must, and nothing else.
 
     - It deletes nothing of which an owner lives, unless that owner is being deleted itself.
+    - When an object has gone that was deleted with propagationPolicy Orphan, nothing that was there
+      before its deletion names it as an owner any more; and the collector has not taken any of it.
     - At rest every owner that is named exists; so whatever was not orphaned on purpose, which
       takes the name away, has gone with its owner.
     - At rest nothing is being deleted, and no finalizer of Kubernetes' own is left. What a user's
@@ -38,18 +43,68 @@ class Ownership(Watcher):
 
     name = "ownership"
 
+    def __init__(self, tale: Tale) -> None:
+        super().__init__(tale)
+        self._orphaning: dict[str, int] = {}  # Uid of an owner → the revision that deletes it.
+        self._made: dict[str, int] = {}  # Uid of a dependent → the revision that made it.
+        self._named: dict[str, dict[str, str]] = {}  # Uid of an owner → uid → key of dependents.
+
     def see(self, change: Change) -> None:
+        self._follow(change)
+        if change.resource not in _HEARTBEATS:
+            self._see_orphaning(change)
         begun = change.after is None or (
             is_ending(change.after) and not (change.before and is_ending(change.before))
         )
         if not begun or writer(change.fact) != COLLECTOR or change.before is None:
             return
         for reference in _references(change.before):
-            owner = self._owner(reference, change.before)
+            owner, uid = self._owner(reference, change.before), str(reference["uid"])
+            if self._made.get(uid_of(change.before), 0) < self._orphaning.get(uid, 0):
+                raise Broken(
+                    f"revision {change.fact.revision}: {COLLECTOR} deletes "
+                    f"{called(change.fact.key)}, and {_named(reference)} was deleted with Orphan"
+                )
             if owner is not None and not is_ending(owner):
                 raise Broken(
                     f"revision {change.fact.revision}: {COLLECTOR} deletes "
                     f"{called(change.fact.key)}, whose owner {_named(reference)} lives"
+                )
+
+    def _follow(self, change: Change) -> None:
+        """Remember who names whom as an owner."""
+        before, after, uid = change.before, change.after, uid_of(change.either)
+        was = _references(before) if before is not None else ()
+        is_ = _references(after) if after is not None else ()
+        if was == is_:
+            return
+        for reference in was:
+            self._named.get(str(reference["uid"]), {}).pop(uid, None)
+        for reference in is_:
+            self._named.setdefault(str(reference["uid"]), {})[uid] = change.fact.key
+        if before is None:
+            self._made[uid] = change.fact.revision
+
+    def _see_orphaning(self, change: Change) -> None:
+        """Follow those who are deleted so that their dependents stay, and see that they do."""
+        uid, obj, fact = uid_of(change.either), change.after, change.fact
+        if obj is not None:
+            if not is_ending(obj):
+                return
+            if ORPHAN in (obj["metadata"].get("finalizers") or ()):
+                self._orphaning.setdefault(uid, fact.revision)
+            elif writer(fact) != COLLECTOR:
+                self._orphaning.pop(uid, None)  # Somebody wants them gone after all.
+            return
+        if uid in self._orphaning and writer(fact) != COLLECTOR:
+            del self._orphaning[uid]  # Somebody did not wait.
+        if uid not in self._orphaning:
+            return
+        for dependent, key in self._named.get(uid, {}).items():
+            if self._made.get(dependent, fact.revision) < self._orphaning[uid]:
+                raise Broken(
+                    f"revision {fact.revision}: {called(fact.key)} is gone, which was deleted "
+                    f"with Orphan, and {called(key)} still names it as its owner"
                 )
 
     def rest(self) -> None:
