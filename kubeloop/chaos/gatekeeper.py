@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import Expired
 from kubeloop.api.resources import RESOURCES
+from kubeloop.chaos.calls import Calls
 from kubeloop.net.gate import Feed, Hung, Open, Pass, Severed, Torn, Wake, Wanted, WatchEnded
 from kubeloop.sim.transport import HOST
 from kubeloop.store.facts import Fact
@@ -204,12 +205,14 @@ class GateFeed:
 class Gatekeeper:
     """Stands between the clients and the API server of a stage's cluster. Implements `net.Gate`.
 
-    down: hosts whose programs are dead: whatever they still try does not reach the cluster.
+    down:  hosts whose programs are dead: whatever they still try does not reach the cluster.
+    calls: what clients were told of single objects.
     """
 
     def __init__(self, stage: "Stage") -> None:
         self._stage = stage
         self.down: set[str] = set()
+        self.calls = Calls()
         self._rules: list[Rule] = []
         self._feeds: dict[GateFeed, None] = {}
         self._floors: list[tuple[Match, int]] = []  # Below which some clients may not watch.
@@ -225,7 +228,11 @@ class Gatekeeper:
         handle = pass_on
         for rule in reversed(self._met(request.user, request.agent, verb, request.resource)):
             handle = partial(rule.ask, go=handle)
-        return await handle(request)
+        with self.calls.told(request) as call:
+            outcome = await handle(request)
+            if call is not None:
+                call.outcome = outcome
+        return outcome
 
     async def open(self, wanted: Wanted, wake: Wake, pass_on: Open) -> Feed:
         """Open a watch."""

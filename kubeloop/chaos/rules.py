@@ -194,6 +194,7 @@ class Stale(Rule):
             return await go(request)
         if (self.cached and not version) or not (version or "0").isdecimal():
             return await go(request)
+        self._keeper.calls.lagged += 1
         asked = int(version or 0)
         if not await self._keeper.until(lambda: self.revision >= asked, within_s=FRESH_S):
             late = RevisionTooLarge(asked=asked, current=self.revision)

@@ -14,11 +14,11 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from linear_checker import ANY, NEVER, Operation, State, after, linearizable
 
 from kubeloop import sim
 from kubeloop.actors.requests import metadata, reading
 from kubeloop.api.calls import Request
+from kubeloop.chaos.linear import ANY, NEVER, Operation, State, after, linearizable
 from kubeloop.cluster import Cluster
 
 CLIENTS, OPERATIONS, KEYS = 6, 25, ("a", "b")
@@ -163,7 +163,7 @@ def fits(order: tuple[Operation, ...]) -> bool:
     return bool(states)
 
 
-KINDS = ("get", "put", "swap", "delete")
+KINDS = ("get", "put", "create", "change", "swap", "delete")
 
 
 @st.composite

@@ -13,6 +13,7 @@ from kubeloop.chaos.invariants.capacity import Capacity
 from kubeloop.chaos.invariants.custom import Invariant, Sight, invariant
 from kubeloop.chaos.invariants.endpoints import Endpoints
 from kubeloop.chaos.invariants.history import Identities, Revisions
+from kubeloop.chaos.invariants.linearizability import Linearizability
 from kubeloop.chaos.invariants.ownership import Ownership
 from kubeloop.chaos.invariants.replicas import Replicas
 from kubeloop.chaos.invariants.rollouts import Rollouts
@@ -31,6 +32,7 @@ _ALL: Sequence[type[Watcher]] = (
     Revisions,
     Watches,
     AcknowledgedWrites,
+    Linearizability,
     Identities,
     Running,
     Capacity,

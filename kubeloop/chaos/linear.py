@@ -11,6 +11,8 @@ from typing import Final
 NEVER: Final = float("inf")
 ANY: Final = -1  # The revision of a write nobody was told of.
 
+UNKNOWN: Final = "\0"  # What a patch made of an object if nobody was told.
+
 State = tuple[str, int] | None
 """The value of an object and its revision; None if there is none."""
 
@@ -20,7 +22,8 @@ class Operation:
     """What a client did. begin, end: numbers that order all beginnings and ends; end NEVER: it was
     not told how it went, and it may have taken effect or not.
 
-    kind:     "get", "put" (whatever is there), "swap" (if it has revision `expected`), "delete".
+    kind:     "get", "put" (whatever is there), "create" (if nothing is), "change" (if something
+              is), "swap" (if it has revision `expected`), "delete".
     ok:       whether it was done; a get that found nothing, a swap that came too late are not.
     value:    what was written, or read;  revision: what was told with it.
     """
@@ -40,12 +43,21 @@ def after(state: State, op: Operation) -> list[State]:
     if op.end == NEVER:  # That it has no effect is for the search to try.
         if op.kind == "swap" and (state is None or state[1] not in (ANY, op.expected)):
             return []
+        if (op.kind == "create" and state is not None) or (op.kind == "change" and state is None):
+            return []
         return [None if op.kind == "delete" else (op.value, ANY)]
     match op.kind, op.ok:
         case "get", True:
-            fits = state is not None and state[0] == op.value and state[1] in (ANY, op.revision)
-            return [(op.value, op.revision)] if fits else []
-        case "get" | "delete", False:
+            if state is None or state[0] not in (UNKNOWN, op.value):
+                return []
+            return [(op.value, op.revision)] if state[1] in (ANY, op.revision) else []
+        case "create", True:
+            return [(op.value, op.revision)] if state is None else []
+        case "create", False:
+            return [] if state is None else [state]
+        case "change", True:
+            return [] if state is None else [(op.value, op.revision)]
+        case "get" | "delete" | "change", False:
             return [None] if state is None else []
         case "delete", True:
             return [] if state is None else [None]
