@@ -136,3 +136,9 @@ def test_a_node_whose_clock_is_wrong_is_not_taken_for_silent(ahead_s: float) -> 
     nodes = [fact.object() for fact in outcome.history if fact.resource == "nodes"]
     told = [c["reason"] for node in nodes if node for c in node["status"].get("conditions", ())]
     assert "NodeStatusUnknown" not in told and "KubeletReady" in told
+
+
+@pytest.mark.parametrize("back_s", [52.0, 59.0, 61.0])
+def test_a_node_that_is_started_while_it_is_cut_off_comes_back(back_s: float) -> None:
+    cut = NodeCut(for_s=60.0, node=1, how="severed")
+    play(Plan(nodes=1, happenings=(cut, NodeOff(for_s=back_s, node=1))))

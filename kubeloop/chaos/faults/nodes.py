@@ -1,12 +1,13 @@
 """What happens to whole nodes: power, clocks, the runtime, the way to the API server."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pykka._envelope import Envelope
 
 from kubeloop.actors.interception import Deliver, Interceptor
-from kubeloop.actors.messages import Listing, decode
+from kubeloop.actors.messages import Listing, Subscribe, decode
 from kubeloop.chaos.faults.base import Fault, Heal
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.steps import NODES
@@ -119,7 +120,10 @@ def _sever(cluster: Any, name: str) -> Heal:
 
     def heal() -> None:
         severed.mended, severed.end = True, end
-        cluster.watch_anew(name)
+        if severed.wish is None:
+            cluster.watch_anew(name)
+        else:
+            severed.wish()
         if cluster.supervisor.inbox(name) is None:
             end()  # It will list when it is started.
 
@@ -142,7 +146,13 @@ class _Holds(Interceptor):
 
 
 class _Severed(Interceptor):
-    """mended: what is said passes, and what is heard from the next list on; then it `end`s."""
+    """mended: what is said passes, and what is heard from the next list on; then it `end`s.
+
+    wish: says again what is to be watched, if that was lost: of an actor that was started meanwhile
+          nobody else knows. A client would try until it is heard.
+    """
+
+    wish: Heal | None = None
 
     def __init__(self) -> None:
         self.mended = self._listed = False
@@ -158,3 +168,5 @@ class _Severed(Interceptor):
     def said(self, to: str, envelope: Envelope[Any], deliver: Deliver) -> None:
         if self.mended:
             deliver(envelope)
+        elif isinstance(decode(envelope.message), Subscribe):
+            self.wish = partial(deliver, envelope)
