@@ -21,7 +21,12 @@ Deliver = Callable[[Envelope[Any]], None]
 
 
 class Interceptor:
-    """Passes everything on. Override what shall be otherwise."""
+    """Passes everything on. Override what shall be otherwise.
+
+    over: whether it stands in the way no more: what another has held back since before passes.
+    """
+
+    over = False
 
     def heard(self, envelope: Envelope[Any], deliver: Deliver) -> None:
         """Take a message to the actor."""
@@ -86,15 +91,24 @@ class Interceptors:
 
 
 def _heard(one: Interceptor, deliver: Deliver, envelope: Envelope[Any]) -> None:
-    one.heard(envelope, deliver)
+    if one.over:
+        deliver(envelope)
+    else:
+        one.heard(envelope, deliver)
 
 
 def _said(one: Interceptor, to: str, deliver: Deliver, envelope: Envelope[Any]) -> None:
-    one.said(to, envelope, deliver)
+    if one.over:
+        deliver(envelope)
+    else:
+        one.said(to, envelope, deliver)
 
 
 def _pace(one: Interceptor, soon: Pace, turn: Callable[[], None]) -> None:
-    one.due(turn, soon)
+    if one.over:
+        soon(turn)
+    else:
+        one.due(turn, soon)
 
 
 def _turn(one: Interceptor, handle: Handle, envelopes: Sequence[Envelope[Any]]) -> None:

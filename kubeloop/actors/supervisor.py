@@ -139,6 +139,7 @@ class Supervisor:
         Returns: what takes it out of the way again; harmless if it is.
         """
         chain = self._interceptors.setdefault(name, [])
+        interceptor.over = False
         chain.append(interceptor)
         self._intercept(name)
 
@@ -146,6 +147,7 @@ class Supervisor:
             if interceptor in chain:
                 chain.remove(interceptor)
                 self._intercept(name)
+                interceptor.over = True
                 interceptor.ended()
 
         return end

@@ -22,6 +22,8 @@ from kubeloop.sim.loop import SimLoop, SimulationError, run
 
 T = TypeVar("T")
 
+HAPPEN_S: Final = 7200.0  # Of virtual time: what users do and what breaks takes some minutes.
+
 SETTLE_S: Final = 1800.0  # Of virtual time: what has not settled by then never will.
 
 Operator = Callable[[Stage], Coroutine[Any, Any, Any]]
@@ -64,9 +66,15 @@ def play(
         raise Violation(plan, player.culprit, str(error), player.outcome) from error
     except NotSettled as error:
         raise Violation(plan, "settled", str(error), player.outcome) from error
+    except Unanswered as error:
+        raise Violation(plan, "answers", str(error), player.outcome) from error
     except SimulationError as error:
         raise Violation(plan, type(error).__name__, str(error), player.outcome) from error
     return player.outcome
+
+
+class Unanswered(Exception):
+    """Somebody who asked the cluster for something waits in vain."""
 
 
 class _Player:
@@ -109,7 +117,7 @@ class _Player:
             stage.program = Program(stage, self.operator)
             beside = asyncio.ensure_future(stage.program.run())
         try:
-            await unless(happen(stage, plan.happenings), watching.broken, beside)
+            await unless(_ended(stage, plan.happenings), watching.broken, beside)
             await unless(stage.healed(), watching.broken, beside)  # What came last broke, too.
             stage.heal_all()
             await unless(stage.healed(), watching.broken, beside)
@@ -131,6 +139,16 @@ def cluster_of(plan: Plan, disk: MemoryDisk | None, options: dict[str, Any]) -> 
         disk=disk,
         **options,
     )
+
+
+async def _ended(stage: Stage, happenings: Sequence[Happening]) -> None:
+    """Have everything happen. Raises: Unanswered."""
+    try:
+        async with asyncio.timeout(HAPPEN_S):
+            await happen(stage, happenings)
+    except TimeoutError:
+        text = f"what was to happen is not done after {HAPPEN_S:.0f} s: somebody is not answered"
+        raise Unanswered(text) from None
 
 
 async def happen(stage: Stage, happenings: Sequence[Happening]) -> None:

@@ -1,6 +1,6 @@
 """Plans that chaos found bugs of ours with: nobody objects to them any more."""
 
-from kubeloop.chaos import ActorDown, ActorFreezes, Deploy, NodeClock, Plan, play
+from kubeloop.chaos import ActorDown, ActorFreezes, ActorSlow, Deploy, NodeClock, Plan, play
 
 
 def test_bindings_that_wait_in_front_of_a_list_take_room() -> None:
@@ -18,3 +18,10 @@ def test_a_node_that_signs_with_the_time_of_an_earlier_sign_is_alive() -> None:
     """Its clock stood still, and was set back: what it wrote was taken for what it had written."""
     clock = NodeClock(at_s=0.934, for_s=56.542, node=2, ahead_s=60.0, rate=0.0)
     play(Plan(seed=358, nodes=2, happenings=(Deploy(replicas=4), clock)))
+
+
+def test_a_slow_turn_that_comes_to_an_actor_after_its_freeze_is_not_lost() -> None:
+    """It was held back by a fault that was over: the API server never had a turn again."""
+    slow = ActorSlow(at_s=2.6, for_s=48.6, actor="apiserver", delay_s=7.327)
+    freeze = ActorFreezes(at_s=3.567, for_s=11.397, actor="apiserver")
+    play(Plan(seed=391, policy="pct", nodes=1, happenings=(slow, Deploy(at_s=3.43), freeze)))
