@@ -23,6 +23,7 @@ from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
+from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.simulated import Script
@@ -31,8 +32,10 @@ from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.supervisor import NoSuchActor, Supervisor
 from kubeloop.actors.world import LoopWorld, World
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyRequests
 from kubeloop.fleet import Fleet
+from kubeloop.inside import Inside
 from kubeloop.leaders import start_leaders
 from kubeloop.net.client import Client
 from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
@@ -149,8 +152,10 @@ class Cluster(travel.TimeTravel, Recordable):
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
         self.fleet = Fleet(self.supervisor, self.nodes)
+        self._definitions = Definitions(self.store)
         self._signer = Signer("", "", self.world.rng.getrandbits(ERA_BITS))
-        self.api, self._own = Client(self), Client(_Inside(self), user=API_SERVER_USER)
+        inside = Inside(lambda asked: self._ask(self._signed(asked)), self._watch, self.catalogue)
+        self.api, self._own = Client(self), Client(inside, user=API_SERVER_USER)
         self._subscriptions = Subscriptions({})
         self._prepared = True
 
@@ -212,6 +217,10 @@ class Cluster(travel.TimeTravel, Recordable):
         if self.gate is None:
             return self._watch(wanted, wake)
         return await self.gate.open(wanted, wake, self._watch)
+
+    def catalogue(self) -> Catalogue:
+        """Return the kinds that are served, built in and custom, as of what is durable."""
+        return self._definitions.catalogue(self.store.durable)
 
     def _signed(self, request: Request) -> Request:
         return request if request.id else replace(request, id=self._signer.next_id())
@@ -481,16 +490,3 @@ class Cluster(travel.TimeTravel, Recordable):
                 await self._own.wait(f"node/{name}", "condition=Ready", timeout_s=READY_S)
         except (TimeoutError, NotFound) as error:
             raise StartFailed(f"the cluster did not become ready: {error}") from error
-
-
-class _Inside:
-    """A cluster as its own parts ask it: past its gate."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    async def ask(self, request: Request) -> Outcome:
-        return await self._cluster._ask(self._cluster._signed(request))
-
-    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
-        return self._cluster._watch(wanted, wake)

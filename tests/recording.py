@@ -9,22 +9,16 @@ import pytest
 
 RECORDED = Path(__file__).parents[2] / "shared" / "facts" / "apiserver-1.36.2.jsonl"
 ANOTHER = (
-    "apiextensions.k8s.io",
     "authentication.k8s.io",
     "authorization.k8s.io",
-    "batch",
-    "daemonset",
     "horizontalpodautoscaler",
     "limitrange",
     "networking",
     "persistentvolume",
     "podtemplate",
-    "policy/v1",
     "priorityclass",
     "rbac",
-    "rec.io",
     "resourcequota",
-    "statefulset",
     "storage",
 )
 """Parts of paths that belong to kinds which are not served here."""

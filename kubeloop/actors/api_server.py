@@ -172,7 +172,7 @@ class ApiServer(AsyncActor):
         if name in self._cursors:
             self._cursors.pop(name).close()
         wanted, revision = self.subscriptions.by_name[name], self.store.durable
-        inbox.put_answer(Listing(revision).encode())
+        inbox.put_answer(Listing(revision, wanted.resources).encode())
         frames = [
             Fact(item.revision, item.key, item.value).encoded
             for resource in wanted.resources

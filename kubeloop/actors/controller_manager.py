@@ -33,8 +33,10 @@ from kubeloop.actors.messages import (
     decode,
 )
 from kubeloop.actors.signing import ERA_BITS, Signer
-from kubeloop.actors.view import Object, View
+from kubeloop.actors.view import CUSTOM, Object, View
 from kubeloop.actors.workqueue import WorkQueue
+from kubeloop.api.catalogue import BUILT_IN
+from kubeloop.api.resources import RESOURCES
 
 FLYING_MAX: Final = 512  # Writes of one controller on their way, give or take those of one key.
 KEYS_MAX: Final = 200  # Keys of one controller in one turn: bounds how long it holds the loop.
@@ -82,7 +84,8 @@ class ControllerManager(AsyncActor):
         super().__init__(scene, name)
         self.settings = settings or Settings()
         controllers = all_controllers(self.settings, begun_s=self.world.wall())
-        self.resources = sorted({r for c in controllers for r in c.resources})
+        self.resources = sorted({r for c in controllers for r in c.resources} - {CUSTOM})
+        self._custom: list[str] = []  # Custom resources that have been listed.
         signs = {k: v for c in controllers for k, v in getattr(c, "signs", {}).items()}
         self.view = View({k: v for c in controllers for k, v in c.indexes.items()}, signs)
         self._benches = [_Bench(c, Recorder(c.name), _user(c)) for c in controllers]
@@ -106,6 +109,8 @@ class ControllerManager(AsyncActor):
             self._hear(envelope.message)
         if self._subscribe_at <= self.world.now():
             self._subscribe()
+        if self.view.synced and self._lacks() and self._subscribe_at == _NEVER:
+            self._subscribe()  # What is of a kind nobody has listed must not be taken for gone.
         if self._fence_due <= self.world.now():
             self._send_fence()
         if not self._may_act():
@@ -134,9 +139,19 @@ class ControllerManager(AsyncActor):
 
     def _subscribe(self) -> None:
         """Ask for a list, and see that the wish is not lost with a turn of the API server."""
-        self.send(API_SERVER, Subscribe(self.name, self.resources).encode())
+        wanted = [*self.resources, *self._served()]
+        self.send(API_SERVER, Subscribe(self.name, wanted).encode())
         self._subscribe_at = self.world.now() + SUBSCRIBE_AGAIN_S
         self.wake_in(SUBSCRIBE_AGAIN_S, "subscribe")
+
+    def _served(self) -> list[str]:
+        """Return the custom resources there are."""
+        known = self.view.catalogue
+        return [] if known is BUILT_IN else [id_ for id_ in known.by_id if id_ not in RESOURCES]
+
+    def _lacks(self) -> bool:
+        """Tell whether there are custom resources that have not been listed."""
+        return self._served() != self._custom
 
     def _hear(self, frame: bytes) -> None:
         message = decode(frame)
@@ -153,6 +168,7 @@ class ControllerManager(AsyncActor):
             else:
                 self._settle(message)
         elif isinstance(message, Listing):
+            self._custom = [one for one in message.resources if one not in RESOURCES]
             self._start_over()
         elif isinstance(message, Synced):
             self.view.finish(message.revision)
@@ -186,7 +202,9 @@ class ControllerManager(AsyncActor):
 
     def _may_act(self) -> bool:
         fenced_at = self._fenced_at
-        return self.view.synced and fenced_at is not None and self.view.revision >= fenced_at
+        if not self.view.synced or fenced_at is None or self.view.revision < fenced_at:
+            return False
+        return not self._lacks()
 
     def _settle(self, outcome: Outcome) -> None:
         """Hear how a write went."""
@@ -217,7 +235,9 @@ class ControllerManager(AsyncActor):
     def _mark(self) -> None:
         """Mark what the changes touch, each because of its fact."""
         for key, before, after, revision in self.view.take_changed():
-            for bench in self._by_resource.get(split(key)[0], ()):
+            resource = split(key)[0]
+            known = resource if resource in RESOURCES else CUSTOM
+            for bench in self._by_resource.get(known, ()):
                 for item in bench.controller.keys(key, before, after, self.view):
                     own = item == key and _is_wanted_otherwise(before, after)
                     bench.queue.add(item, revision, own=own)

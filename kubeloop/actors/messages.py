@@ -4,7 +4,7 @@ The first element is the message's type. Objects are `bytes` fields (an object i
 whoever only passes a message on never decodes what it carries.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import msgpack
@@ -46,10 +46,13 @@ class Listing(Message):
     """Forget what you saw: the facts that follow are a list at `revision`, then a watch from it.
 
     Sent after Subscribe, and again whenever the API server has to start over.
+
+    resources: what is listed.
     """
 
     TYPE: ClassVar[int] = 4
     revision: int
+    resources: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

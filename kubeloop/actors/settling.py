@@ -22,8 +22,8 @@ import msgpack
 
 from kubeloop.actors.livelock import cycles, is_heartbeat
 from kubeloop.api.errors import Expired
-from kubeloop.api.resources import RESOURCES
 from kubeloop.store.facts import Fact, prefix_of
+from kubeloop.store.routes import EVERYTHING
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Cursor, Hub
 
@@ -129,7 +129,7 @@ class _Watch:
 
     def _open(self) -> Cursor:
         revision = self._hub.revision
-        return self._hub.open(resources=list(RESOURCES), revision=revision, wake=self._bell.set)
+        return self._hub.open(resources=[EVERYTHING], revision=revision, wake=self._bell.set)
 
 
 def _report(facts: Sequence[Fact], why: str | None, passed_s: float, quiet_s: float) -> str:

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from kubeloop.api.catalogue import BUILT_IN, DEFINITIONS, Catalogue
+from kubeloop.api.resources import RESOURCES
 from kubeloop.store.facts import Fact, key_of
 
 Object = Mapping[str, Any]
@@ -16,6 +18,7 @@ Sign = Callable[[Object], Any]
 Changed = tuple[str, Object | None, Object | None, int]
 """Key, what it was, what it is, and the revision of the fact that told it."""
 
+CUSTOM: Final = "*"
 _NONE: Final[dict[str, Object]] = {}
 _SILENT: Final[tuple[Any, float, int]] = (None, 0.0, 0)
 
@@ -23,7 +26,8 @@ _SILENT: Final[tuple[Any, float, int]] = (None, 0.0, 0)
 class View:
     """Objects by resource and key, with indexes.
 
-    indexes: (resource, index name) → function from an object to the values it is found under.
+    indexes: (resource, index name) → function from an object to the values it is found under. What
+             is told for the resource "*" holds for every custom one.
     signs:   resource → function from an object to the sign of life it is, None if it is none. When
              that last changed is remembered by the clock of who looks: the one who signs may have a
              wrong one. After none the same sign is a new one.
@@ -40,6 +44,7 @@ class View:
         self._signed: dict[str, tuple[Any, float, int]] = {}
         self.revision = 0
         self.synced = False
+        self._catalogue: Catalogue | None = BUILT_IN
         self.changed: list[Changed] = []
         self._objects: dict[str, dict[str, Object]] = defaultdict(dict)
         self._indexes: dict[str, dict[str, Index]] = defaultdict(dict)
@@ -52,8 +57,16 @@ class View:
         self._objects.clear()
         self._found.clear()
         self._signed.clear()
+        self._catalogue = None
         self.changed.clear()
         self.synced = False
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The kinds there are, as far as definitions have been heard of."""
+        if self._catalogue is None:
+            self._catalogue = Catalogue.of(self.list(DEFINITIONS))
+        return self._catalogue
 
     def finish(self, revision: int) -> None:
         """The list is complete, as of `revision`."""
@@ -69,7 +82,12 @@ class View:
             objects.pop(key, None)
         else:
             objects[key] = after
-        for index, values in self._indexes.get(resource, {}).items():
+        if resource == DEFINITIONS:
+            self._catalogue = None
+        indexes = self._indexes.get(resource) or (
+            {} if resource in RESOURCES else self._indexes.get(CUSTOM, {})
+        )
+        for index, values in indexes.items():
             found = self._found[resource, index]
             for value in set(values(before)) if before is not None else ():
                 del found[value][key]

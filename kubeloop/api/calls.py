@@ -52,6 +52,7 @@ class Request(Message):
     because:     the revision of the fact that made the sender ask: the cause of what follows; 0 if
                  it was a user's wish, or the sender's clock.
     agent:       how the client calls itself, over REST its User-Agent; "" for an actor.
+    version:     of a resource that has several, the one to speak: "v1beta1"; "" for the preferred.
     id:          names this request in the cause of what it writes: over REST its Audit-ID. No other
                  of a run has it.
     """
@@ -70,6 +71,7 @@ class Request(Message):
     because: int = 0
     agent: str = ""
     id: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ _EVENT: Final[Mapping[str, Any]] = {
 
 def apply_defaults(resource: Resource, obj: Json) -> None:
     """Fill in `obj` in place, as SetDefaults_* and the conversions of its kind do."""
+    if resource.custom is not None:
+        resource.custom.default(obj)
+        return
     default = _DEFAULTS.get((resource.api_version, resource.kind))
     if default is not None:
         default(obj)
@@ -86,6 +89,14 @@ def _event(obj: Json) -> None:
         obj.setdefault(key, zero)
 
 
+def _definition(obj: Json) -> None:
+    spec = child(obj, "spec")
+    names = child(spec, "names")
+    if kind := names.get("kind"):
+        fill(names, {"singular": kind.lower(), "listKind": f"{kind}List"})
+    fill(child(spec, "conversion"), {"strategy": "None"})
+
+
 def _budget(obj: Json) -> None:
     child(obj, "spec")
     for key in ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"):
@@ -101,6 +112,7 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "ReplicationController"): workloads.replication_controller,
     ("v1", "Secret"): _secret,
     ("v1", "Service"): services.service,
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): _definition,
     ("apps/v1", "ControllerRevision"): sets.controller_revision,
     ("apps/v1", "DaemonSet"): sets.daemon_set,
     ("apps/v1", "Deployment"): workloads.deployment,

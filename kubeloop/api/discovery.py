@@ -1,4 +1,4 @@
-"""Discovery: which resources there are, told from the table in both of Kubernetes' ways. Pure.
+"""Discovery: which resources there are, told from the catalogue in both of Kubernetes' ways. Pure.
 
 Legacy: /api, /apis, and one list per version. Aggregated: everything at /api and /apis at once,
 for clients that ask for it by Accept.
@@ -8,7 +8,8 @@ import base64
 import hashlib
 from typing import Any
 
-from kubeloop.api.resources import GROUP_VERSIONS, RESOURCES, Resource, Subresource
+from kubeloop.api.catalogue import Catalogue
+from kubeloop.api.resources import Resource, Subresource
 
 Json = dict[str, Any]
 
@@ -19,26 +20,26 @@ def api_versions(address: str = "") -> Json:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": where}
 
 
-def api_groups() -> Json:
+def api_groups(catalogue: Catalogue) -> Json:
     """Return the APIGroupList of /apis."""
     groups = []
-    for group in _groups():
-        document = _group(group)
+    for group in catalogue.groups:
+        document = _group(catalogue, group)
         groups.append({k: v for k, v in document.items() if k not in ("kind", "apiVersion")})
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def api_group(group: str) -> Json | None:
+def api_group(catalogue: Catalogue, group: str) -> Json | None:
     """Return the APIGroup of /apis/GROUP, None if there is no such group."""
-    return _group(group) if group in _groups() else None
+    return _group(catalogue, group) if group in catalogue.groups else None
 
 
-def resource_list(group: str, version: str) -> Json | None:
+def resource_list(catalogue: Catalogue, group: str, version: str) -> Json | None:
     """Return the APIResourceList of a version, None if there is no such version."""
-    if (group, version) not in GROUP_VERSIONS:
+    if (group, version) not in catalogue.group_versions:
         return None
     rows: list[Json] = []
-    for resource in _resources(group, version):
+    for resource in _resources(catalogue, group, version):
         rows.append(_resource_row(resource))
         rows += [_subresource_row(resource, sub) for sub in resource.subresources]
     rows.sort(key=lambda row: str(row["name"]))
@@ -52,11 +53,15 @@ def resource_list(group: str, version: str) -> Json | None:
     }
 
 
-def aggregated(*, core: bool, version: str) -> Json:
+def aggregated(catalogue: Catalogue, *, core: bool, version: str) -> Json:
     """Return the APIGroupDiscoveryList of /api (core) or /apis. version: "v2" or "v2beta1"."""
     items = []
-    for group in [""] if core else _groups():
-        versions = [_aggregated_version(group, v) for g, v in GROUP_VERSIONS if g == group]
+    for group in [""] if core else catalogue.groups:
+        versions = [
+            _aggregated_version(catalogue, group, v)
+            for g, v in catalogue.group_versions
+            if g == group
+        ]
         metadata = {"name": group} if group else {}
         items.append({"metadata": metadata, "versions": versions})
     return {
@@ -67,28 +72,24 @@ def aggregated(*, core: bool, version: str) -> Json:
     }
 
 
-def paths() -> list[str]:
+def paths(catalogue: Catalogue) -> list[str]:
     """Return the paths of all versions and groups, as / lists them."""
     found = ["/api", "/api/v1", "/apis", "/apis/"]
-    for group in _groups():
+    for group in catalogue.groups:
         found.append(f"/apis/{group}")
-        found += [f"/apis/{group}/{v}" for g, v in GROUP_VERSIONS if g == group]
+        found += [f"/apis/{group}/{v}" for g, v in catalogue.group_versions if g == group]
     return sorted(found)
 
 
-def _groups() -> list[str]:
-    return list(dict.fromkeys(group for group, _ in GROUP_VERSIONS if group))
-
-
-def _resources(group: str, version: str) -> list[Resource]:
-    found = [r for r in RESOURCES.values() if (r.group, r.version) == (group, version)]
+def _resources(catalogue: Catalogue, group: str, version: str) -> list[Resource]:
+    found = [r for r in catalogue.resources if (r.group, r.version) == (group, version)]
     return sorted(found, key=lambda resource: resource.plural)
 
 
-def _group(group: str) -> Json:
+def _group(catalogue: Catalogue, group: str) -> Json:
     versions = [
         {"groupVersion": f"{group}/{version}", "version": version}
-        for g, version in GROUP_VERSIONS
+        for g, version in catalogue.group_versions
         if g == group
     ]
     return {
@@ -127,9 +128,9 @@ def _subresource_row(resource: Resource, sub: Subresource) -> Json:
     return {**row, "kind": sub.kind or resource.kind, "verbs": list(sub.verbs)}
 
 
-def _aggregated_version(group: str, version: str) -> Json:
+def _aggregated_version(catalogue: Catalogue, group: str, version: str) -> Json:
     rows = []
-    for resource in _resources(group, version):
+    for resource in _resources(catalogue, group, version):
         row: Json = {
             "resource": resource.plural,
             "responseKind": {"group": "", "version": "", "kind": resource.kind},
@@ -162,5 +163,8 @@ def _aggregated_subresource(resource: Resource, sub: Subresource) -> Json:
 
 def _storage_version_hash(resource: Resource) -> str:
     """Return the first 8 bytes of SHA-256 over "group/version/kind", as apiserver makes it."""
-    text = f"{resource.group}/{resource.version}/{resource.kind}"
+    version = resource.version
+    if resource.custom is not None:
+        version = resource.custom.storage.rpartition("/")[2]
+    text = f"{resource.group}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()

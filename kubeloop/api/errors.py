@@ -101,8 +101,9 @@ class MethodNotAllowed(ApiError):
 
     code, reason = 405, "MethodNotAllowed"
 
-    def __init__(self) -> None:
-        message = "the server does not allow this method on the requested resource"
+    def __init__(
+        self, message: str = "the server does not allow this method on the requested resource"
+    ) -> None:
         super().__init__(message, details={})
 
 

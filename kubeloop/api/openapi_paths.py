@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kubeloop.api.openapi_custom import custom_name
 from kubeloop.api.openapi_schemas import META, PATCH, reference
 from kubeloop.api.resources import Resource, Subresource
 from kubeloop.api.typetable import schema
@@ -135,10 +136,11 @@ class _Maker:
     def _operation(self, name: str, operation_id: str, sub: Subresource | None = None) -> Any:
         verb = _VERBS[name]
         kind = _kind(self.resource, sub)
-        own = schema().kinds.get(_api_version(kind), "")
+        own = self._name(kind["kind"], _api_version(kind))
         answer = own
         if name == "list":
-            answer = schema().kinds.get((self.resource.api_version, f"{kind['kind']}List"), "")
+            of_list = self.resource.list_kind or f"{kind['kind']}List"
+            answer = self._name(of_list, (self.resource.api_version, of_list))
         elif name in ("delete", "deletecollection") and self.resource.id != "pods":
             answer = _STATUS
         group = (self.resource.group or "core").partition(".")[0]
@@ -157,10 +159,17 @@ class _Maker:
         if name in ("create", "update"):
             self._take(operation, own, _BODIES, required=True)
         elif name == "patch":
-            self._take(operation, PATCH, _PATCHES, required=True)
+            patches = _PATCHES[:2] if self.resource.custom else _PATCHES
+            self._take(operation, PATCH, patches, required=True)
         elif name in ("delete", "deletecollection"):
             self._take(operation, _DELETE_OPTIONS, _BODIES, required=False)
         return operation
+
+    def _name(self, kind: str, api_version: tuple[str, str]) -> str:
+        """Return the name of a kind's schema, "" if it has none."""
+        if self.resource.custom is not None and api_version[0] == self.resource.api_version:
+            return custom_name(self.resource, kind)
+        return schema().kinds.get(api_version, "")
 
     def _take(
         self, operation: dict[str, Any], name: str, media: tuple[str, ...], *, required: bool

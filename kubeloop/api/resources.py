@@ -4,8 +4,11 @@ Source: the API resource lists of Kubernetes 1.37 (`/api/v1`, `/apis/GROUP/VERSI
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kubeloop.api.custom import CustomKind
 
 _ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -25,7 +28,9 @@ class Subresource:
 class Resource:
     """One kind, as discovery tells of it.
 
-    fields: the field selectors it supports beside metadata.name and metadata.namespace.
+    fields:    the field selectors it supports beside metadata.name and metadata.namespace.
+    list_kind: the kind of its lists, if that is not the kind with "List" behind.
+    custom:    of a custom kind, what its definition says; None for what is built in.
     """
 
     group: str
@@ -39,6 +44,8 @@ class Resource:
     verbs: tuple[str, ...] = _ALL
     subresources: tuple[Subresource, ...] = ()
     fields: tuple[str, ...] = ()
+    list_kind: str = ""
+    custom: "CustomKind | None" = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -56,12 +63,12 @@ class Resource:
 
 
 _GPU = ("get", "patch", "update")
-_STATUS = Subresource("status", _GPU)
-_SCALE = Subresource("scale", _GPU, "autoscaling", "v1", "Scale")
-_WORKLOAD = (_STATUS, _SCALE)
+STATUS = Subresource("status", _GPU)
+SCALE = Subresource("scale", _GPU, "autoscaling", "v1", "Scale")
+_WORKLOAD = (STATUS, SCALE)
 
 _POD_SUBRESOURCES = (
-    _STATUS,
+    STATUS,
     Subresource("binding", ("create",), kind="Binding"),
     Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
     Subresource("log", ("get",)),
@@ -100,7 +107,7 @@ _ROWS: Final = (
         namespaced=False,
         short_names=("ns",),
         verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
-        subresources=(_STATUS, Subresource("finalize", ("update",))),
+        subresources=(STATUS, Subresource("finalize", ("update",))),
         fields=("status.phase",),
     ),
     Resource(
@@ -111,7 +118,7 @@ _ROWS: Final = (
         "node",
         namespaced=False,
         short_names=("no",),
-        subresources=(_STATUS,),
+        subresources=(STATUS,),
         fields=("spec.unschedulable",),
     ),
     Resource(
@@ -156,8 +163,19 @@ _ROWS: Final = (
         "service",
         short_names=("svc",),
         categories=("all",),
-        subresources=(_STATUS,),
+        subresources=(STATUS,),
         fields=("spec.clusterIP", "spec.type"),
+    ),
+    Resource(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        "customresourcedefinition",
+        namespaced=False,
+        short_names=("crd", "crds"),
+        categories=("api-extensions",),
+        subresources=(STATUS,),
     ),
     Resource("apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision"),
     Resource(
@@ -168,7 +186,7 @@ _ROWS: Final = (
         "daemonset",
         short_names=("ds",),
         categories=("all",),
-        subresources=(_STATUS,),
+        subresources=(STATUS,),
     ),
     Resource(
         "apps",
@@ -209,7 +227,7 @@ _ROWS: Final = (
         "cronjob",
         short_names=("cj",),
         categories=("all",),
-        subresources=(_STATUS,),
+        subresources=(STATUS,),
     ),
     Resource(
         "batch",
@@ -218,7 +236,7 @@ _ROWS: Final = (
         "jobs",
         "job",
         categories=("all",),
-        subresources=(_STATUS,),
+        subresources=(STATUS,),
         fields=("status.successful",),
     ),
     Resource("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
@@ -230,7 +248,7 @@ _ROWS: Final = (
         "poddisruptionbudgets",
         "poddisruptionbudget",
         short_names=("pdb",),
-        subresources=(_STATUS,),
+        subresources=(STATUS,),
     ),
 )
 

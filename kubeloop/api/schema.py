@@ -7,6 +7,7 @@ types are refused, nulls vanish, quantities and times get their canonical form.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from kubeloop.api.custom import CustomKind
 from kubeloop.api.decoding import Malformed, decoder
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.typetable import schema
@@ -43,6 +44,23 @@ def decode_strict(
             decoded = decoder(name)(obj, unknown)
         except Malformed as error:
             raise Undecodable(api_version, kind, error.text()) from None
+    problems = [f'unknown field "{path}"' for path in unknown]
+    problems += [f'duplicate field "{path}"' for path in duplicates]
+    return decoded, list(dict.fromkeys(problems))[:PROBLEMS_MAX]
+
+
+def decode_custom(
+    custom: CustomKind, obj: Mapping[str, Any], duplicates: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return `obj` as an object of a custom kind, and what a strict decoder has against it.
+
+    Raises: Undecodable for metadata of a wrong type.
+    """
+    try:
+        decoded, unknown = custom.decode(obj)
+    except Malformed as error:
+        text = error.text()
+        raise Undecodable(custom.api_version, str(obj.get("kind", "")), text) from None
     problems = [f'unknown field "{path}"' for path in unknown]
     problems += [f'duplicate field "{path}"' for path in duplicates]
     return decoded, list(dict.fromkeys(problems))[:PROBLEMS_MAX]

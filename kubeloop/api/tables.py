@@ -6,12 +6,12 @@ taken from Kubernetes 1.36. The cells are the business of `printing`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
-from kubeloop.api.printing import jobs, others, pods, services
+from kubeloop.api.printing import custom, jobs, others, pods, services
 from kubeloop.api.resources import Resource
 
 Row = Callable[[Json, float], list[Any]]
@@ -27,6 +27,7 @@ _ROWS: Final[Mapping[str, Row]] = {
     "secrets": others.secret,
     "serviceaccounts": others.plain,
     "services": services.service,
+    "customresourcedefinitions.apiextensions.k8s.io": others.definition,
     "cronjobs.batch": jobs.cron_job,
     "jobs.batch": jobs.job,
     "poddisruptionbudgets.policy": others.budget,
@@ -56,6 +57,8 @@ def table(
     list_meta:      more of the list's metadata: continue, remainingItemCount.
     """
     render = _ROWS.get(resource.id, others.plain)
+    if resource.custom is not None:
+        render = partial(custom.row, resource.custom.columns)
     rows = []
     for obj in objects:
         row: Json = {"cells": render(obj, now_unix)}
@@ -75,6 +78,8 @@ def table(
 def columns(resource: Resource) -> list[Json]:
     """Return the column definitions of a kind; not to be changed."""
     found = _columns()
+    if resource.custom is not None:
+        return [found["serviceaccounts"][0], *map(custom.told, resource.custom.columns)]
     return found.get(resource.id) or found["serviceaccounts"]
 
 

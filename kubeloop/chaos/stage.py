@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.chaos.gatekeeper import Gatekeeper
 from kubeloop.net.client import Client
 from kubeloop.net.gate import Feed, Wake, Wanted
@@ -172,6 +173,10 @@ class Stage:
         """Return what a watch reads."""
         return await self.cluster.open(wanted, wake)
 
+    def catalogue(self) -> Catalogue:
+        """Return the kinds there are."""
+        return self.cluster.catalogue()
+
     async def ask(self, request: Request) -> Outcome:
         """Have the API server handle a user's request, and remember what it acknowledges."""
         outcome = await self.cluster.ask(request)
@@ -196,3 +201,6 @@ class _Now:
 
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
         return await self._stage.cluster.open(wanted, wake)
+
+    def catalogue(self) -> Catalogue:
+        return self._stage.cluster.catalogue()

@@ -18,9 +18,10 @@ import msgpack
 import orjson
 
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import ApiError, Expired, NotFound, error_of
 from kubeloop.api.patch import merge_patch
-from kubeloop.api.resources import BY_KIND, RESOURCES, Resource, find
+from kubeloop.api.resources import BY_KIND, Resource, find
 from kubeloop.net.choice import Choice, transition
 from kubeloop.net.gate import Feed, Hung, Wake, Wanted, WatchEnded
 
@@ -107,6 +108,9 @@ class Backend(Protocol):
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
         """Return what a watch reads. wake: as of `Hub.open`. Raises: Expired."""
 
+    def catalogue(self) -> Catalogue:
+        """Return the kinds there are."""
+
 
 class Client:
     """Speaks to one cluster as one user.
@@ -132,15 +136,22 @@ class Client:
         self, obj: Mapping[str, Any], *, namespace: str = "", dry_run: bool = False
     ) -> KubeObject:
         """Create an object; return it as it was stored."""
-        resource = _resource_of(obj)
+        resource = self._resource_of(obj)
         where = self._where(resource, namespace or _namespace_of(obj))
         options = {"dryRun": ["All"]} if dry_run else {}
-        request = Request("create", resource.id, where, body=_pack(obj), options=options)
+        request = Request(
+            "create",
+            resource.id,
+            where,
+            body=_pack(obj),
+            options=options,
+            version=_version(resource),
+        )
         return await self._object(request)
 
     async def get(self, kind: str, name: str, *, namespace: str = "") -> KubeObject:
         """Return one object. Raises: NotFound."""
-        resource = find(kind)
+        resource = self._find(kind)
         return await self._object(
             Request("get", resource.id, self._where(resource, namespace), name)
         )
@@ -149,7 +160,7 @@ class Client:
         self, kind: str, *, namespace: str = "", labels: str = "", fields: str = ""
     ) -> list[KubeObject]:
         """Return the objects the selectors choose; namespace ALL looks in every one."""
-        resource = find(kind)
+        resource = self._find(kind)
         options = {"labelSelector": labels, "fieldSelector": fields}
         where = self._where(resource, namespace)
         outcome = await self._ask(Request("list", resource.id, where, options=options))
@@ -157,11 +168,19 @@ class Client:
 
     async def update(self, obj: Mapping[str, Any], *, subresource: str = "") -> KubeObject:
         """Replace an object, or its status. Raises: Conflict if it has changed since."""
-        resource = _resource_of(obj)
+        resource = self._resource_of(obj)
         where = self._where(resource, _namespace_of(obj))
         name = obj["metadata"]["name"]
         return await self._object(
-            Request("update", resource.id, where, name, subresource, body=_pack(obj))
+            Request(
+                "update",
+                resource.id,
+                where,
+                name,
+                subresource,
+                body=_pack(obj),
+                version=_version(resource),
+            )
         )
 
     async def patch(
@@ -170,13 +189,17 @@ class Client:
         name: str,
         patch: Any,
         *,
-        type_: Patch = "strategic",
+        type_: Patch | None = None,
         namespace: str = "",
         subresource: str = "",
     ) -> KubeObject:
-        """Patch an object, or a subresource of it."""
-        resource = find(kind)
+        """Patch an object, or a subresource of it.
+
+        type_: None is strategic, and merge for a custom resource, which knows no other merging.
+        """
+        resource = self._find(kind)
         where = self._where(resource, namespace)
+        type_ = type_ or ("merge" if resource.custom else "strategic")
         body, options = _pack(patch), {"patchType": type_}
         return await self._object(
             Request("patch", resource.id, where, name, subresource, body, options)
@@ -205,7 +228,7 @@ class Client:
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
     ) -> KubeObject:
         """Delete an object, or begin to; return it, or the Status that it is gone."""
-        resource = find(kind)
+        resource = self._find(kind)
         options: dict[str, Any] = {"propagationPolicy": propagation}
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
@@ -236,7 +259,7 @@ class Client:
         Raises: Expired when `since`, or a caller that took too long, is below the floor. In a
         simulation it may end before, or raise ConnectionError: then watch again.
         """
-        resource = find(kind)
+        resource = self._find(kind)
         where = self._where(resource, namespace)
         choice = Choice.parse(resource, labels, fields)
         if since is None:
@@ -290,10 +313,14 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:  # A watch may end; what comes after it begins with what is there.
-                    if until == "delete" and not await self._exists(kind, name, namespace):
-                        return None
+                    since = None
+                    if until == "delete":
+                        exists, since = await self._exists(kind, name, namespace)
+                        if not exists:
+                            return None
                     with suppress(Expired):
-                        async for change in self.watch(kind, namespace=namespace, name=name):
+                        seen = self.watch(kind, namespace=namespace, name=name, since=since)
+                        async for change in seen:
                             last = change.object
                             gone = change.type == "DELETED"
                             if gone and until == "delete":
@@ -301,18 +328,19 @@ class Client:
                             if not gone and until != "delete" and _holds(last, until):
                                 return last
         except TimeoutError:
-            seen = f"it was last seen with status {last.status}" if last else "it never existed"
-            raise TimeoutError(f"{what} is not {until!r} after {timeout_s} s: {seen}") from None
+            known = f"it was last seen with status {last.status}" if last else "it never existed"
+            raise TimeoutError(f"{what} is not {until!r} after {timeout_s} s: {known}") from None
 
-    async def _exists(self, kind: str, name: str, namespace: str) -> bool:
-        try:
-            await self.get(kind, name, namespace=namespace)
-        except NotFound:
-            return False
-        return True
+    async def _exists(self, kind: str, name: str, namespace: str) -> tuple[bool, int]:
+        """Tell whether an object is there, and at which revision that is so."""
+        resource = self._find(kind)
+        options = {"fieldSelector": f"metadata.name={name}"}
+        where = self._where(resource, namespace)
+        outcome = await self._ask(Request("list", resource.id, where, options=options))
+        return bool(outcome.items), outcome.revision
 
     async def _apply(self, obj: dict[str, Any]) -> KubeObject:
-        resource = _resource_of(obj)
+        resource = self._resource_of(obj)
         where = self._where(resource, _namespace_of(obj))
         wanted = _with_last_applied(obj)
         try:
@@ -334,6 +362,26 @@ class Client:
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
         return outcome
+
+    def _find(self, kind: str) -> Resource:
+        """Return the resource a user means. Raises: LookupError."""
+        try:
+            return find(kind)
+        except LookupError:
+            return self.backend.catalogue().named(kind)
+
+    def _resource_of(self, obj: Mapping[str, Any]) -> Resource:
+        """Return the resource of an object. Raises: LookupError."""
+        kind, version = obj.get("kind"), obj.get("apiVersion")
+        wanted = str(version), str(kind)
+        resource = BY_KIND.get(wanted) or self.backend.catalogue().by_kind.get(wanted)
+        if resource is None:
+            kinds = self.backend.catalogue().resources
+            known = ", ".join(f"{r.api_version} {r.kind}" for r in kinds)
+            raise LookupError(
+                f'no matches for kind "{kind}" in version "{version}"; known: {known}'
+            )
+        return resource
 
     def _where(self, resource: Resource, namespace: str) -> str:
         if not resource.namespaced or namespace == ALL:
@@ -403,13 +451,9 @@ def _with_last_applied(obj: dict[str, Any]) -> dict[str, Any]:
     return {**plain, "metadata": {**metadata, "annotations": {**annotations, LAST_APPLIED: text}}}
 
 
-def _resource_of(obj: Mapping[str, Any]) -> Resource:
-    kind, version = obj.get("kind"), obj.get("apiVersion")
-    resource = BY_KIND.get((str(version), str(kind)))
-    if resource is None:
-        known = ", ".join(f"{r.api_version} {r.kind}" for r in RESOURCES.values())
-        raise LookupError(f'no matches for kind "{kind}" in version "{version}"; known: {known}')
-    return resource
+def _version(resource: Resource) -> str:
+    """Return the version to speak: of a built-in kind there is one."""
+    return "" if resource.custom is None else resource.version
 
 
 def _namespace_of(obj: Mapping[str, Any]) -> str:

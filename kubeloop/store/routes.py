@@ -18,6 +18,7 @@ _PODS: Final = "pods"
 _NODES: Final = "nodes"
 _BY_NODE: Final = "by node"
 _BY_LABEL: Final = "by label"
+EVERYTHING: Final = "*"  # Stands for every resource.
 _ANY: Final = "\0"  # Stands for every value of a label; no label has it.
 _LABELS: Final = b"\xa6labels"  # In msgpack: the key under which metadata has an object's labels.
 _NODE_KEY: Final = b"\xa8nodeName"  # In msgpack: the key under which a pod names its node.
@@ -46,6 +47,8 @@ def routes_of(
 
 def wants(route: Route) -> Callable[[Fact], bool]:
     """Return whether a fact belongs to a route: the same as being among `Routing.of` it."""
+    if route[0] == EVERYTHING:
+        return lambda fact: True
     if route[0] == _BY_NODE:
         node = route[1]
         return lambda fact: (
@@ -67,20 +70,25 @@ class Routing:
 
     def __init__(self) -> None:
         self._by_node = 0  # How many such routes are followed.
+        self._everything = 0  # The same.
         self._by_label: Counter[str] = Counter()  # The same, by resource.
         # Of the pods published while somebody watched by node: as of which revision, and the node.
         self._nodes: dict[str, tuple[int, str]] = {}
 
     def follow(self, route: Route) -> None:
         """Hear that somebody follows a route."""
-        if route[0] == _BY_NODE:
+        if route[0] == EVERYTHING:
+            self._everything += 1
+        elif route[0] == _BY_NODE:
             self._by_node += 1
         elif route[0] == _BY_LABEL:
             self._by_label[route[1]] += 1
 
     def forget(self, route: Route) -> None:
         """Hear that nobody follows it any more."""
-        if route[0] == _BY_NODE:
+        if route[0] == EVERYTHING:
+            self._everything -= 1
+        elif route[0] == _BY_NODE:
             self._by_node -= 1
             if not self._by_node:
                 self._nodes.clear()  # It is not kept up any more.
@@ -91,6 +99,8 @@ class Routing:
         """Yield every route a fact belongs to."""
         _, _, resource, *rest = fact.key.split("/")
         yield (resource,)
+        if self._everything:
+            yield (EVERYTHING,)
         if self._by_label[resource]:
             yield from _label_routes(fact, resource, rest[0] if len(rest) > 1 else "")
         if len(rest) == 1:

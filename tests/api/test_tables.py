@@ -58,7 +58,12 @@ def test_every_kind_has_a_cell_for_every_column_even_when_empty(resource: Resour
     shown = table(resource, [{"metadata": {"name": "x"}}], now_unix=NOW, revision="7")
     assert len(shown["rows"][0]["cells"]) == len(shown["columnDefinitions"])
     assert shown["metadata"] == {"resourceVersion": "7"}
-    types = {"string": str, "integer": int, "boolean": str}  # CronJobs tell "True" or "False".
+    types = {
+        "string": str,
+        "integer": int,
+        "boolean": str,
+        "date": (str, type(None)),
+    }  # CronJobs tell "True" or "False".
     # Declared as text; so Kubernetes.
     numbers = {"Up-to-date", "Available", "Data", "Count", "Revision"}
     for cell, column in zip(shown["rows"][0]["cells"], shown["columnDefinitions"], strict=True):

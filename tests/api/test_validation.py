@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from kubeloop.actors.requests.patching import StrictProblem
 from kubeloop.api.defaults import apply_defaults
 from kubeloop.api.errors import ApiError, Invalid
+from kubeloop.api.problems import Problems, quote, show
 from kubeloop.api.resources import BY_KIND, RESOURCES, Resource
 from kubeloop.api.schema import decode_strict
 from kubeloop.api.validation import validate_create, validate_status_update, validate_update
-from kubeloop.api.validation.problems import Problems, quote, show
 
 Json = dict[str, Any]
 

@@ -155,8 +155,8 @@ _CONTROLLERS: Final = (
         "crash forgets writes on their way",
         "controllers",
         "actors.controller_manager:ControllerManager._may_act",
-        "self.view.synced and fenced_at is not None and self.view.revision >= fenced_at",
-        "self.view.synced",
+        "not self.view.synced or fenced_at is None or self.view.revision < fenced_at",
+        "not self.view.synced",
         "after a restart a controller makes again what is being made",
     ),
     Mutant(

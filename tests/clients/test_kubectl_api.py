@@ -22,7 +22,8 @@ pytestmark = pytest.mark.kubectl
 
 DEADLINE_S = 60.0
 KINDS = (
-    "configmaps controllerrevisions.apps cronjobs.batch daemonsets.apps deployments.apps endpoints "
+    "configmaps controllerrevisions.apps cronjobs.batch "
+    "customresourcedefinitions.apiextensions.k8s.io daemonsets.apps deployments.apps endpoints "
     "endpointslices.discovery.k8s.io events jobs.batch leases.coordination.k8s.io namespaces nodes "
     "poddisruptionbudgets.policy pods replicasets.apps replicationcontrollers secrets "
     "serviceaccounts services statefulsets.apps"
@@ -154,6 +155,7 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
     assert set((await kubectl("api-resources -o name")).split()) == set(KINDS.split())
     versions = (await kubectl("api-versions")).split()
     assert versions == [
+        "apiextensions.k8s.io/v1",
         "apps/v1",
         "batch/v1",
         "coordination.k8s.io/v1",

@@ -24,6 +24,10 @@ MANIFESTS = {
     " metadata: {name: x}, revision: 3, data: {spec: {}}}",
     "cronjobs.batch": "{apiVersion: batch/v1, kind: CronJob, metadata: {name: x}, spec: {schedule:"
     f' "0 0 1 1 *", jobTemplate: {{spec: {{template: {{spec: {ONCE}}}}}}}}}}}',
+    "customresourcedefinitions.apiextensions.k8s.io": "{apiVersion: apiextensions.k8s.io/v1, kind:"
+    " CustomResourceDefinition, metadata: {name: xs.kinds.example}, spec: {group: kinds.example,"
+    " scope: Namespaced, names: {plural: xs, kind: X}, versions: [{name: v1, served: true, storage:"
+    " true, schema: {openAPIV3Schema: {type: object}}}]}}",
     "daemonsets.apps": "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: x}\nspec:\n"
     "  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "deployments.apps": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n"
@@ -60,6 +64,7 @@ COLUMNS = {
     "controllerrevisions.apps": "NAME CONTROLLER REVISION AGE",
     "cronjobs.batch": "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES"
     " SELECTOR",
+    "customresourcedefinitions.apiextensions.k8s.io": "NAME CREATED AT",
     "daemonsets.apps": "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE"
     " CONTAINERS IMAGES SELECTOR",
     "deployments.apps": "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",

@@ -76,6 +76,73 @@ def test_an_operator_gets_its_work_done(tls: bool) -> None:
         assert (again.log, again.trace) == (first.log, first.trace)
 
 
+GREETINGS: dict[str, Any] = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "greetings.kopf.example"},
+    "spec": {
+        "group": "kopf.example",
+        "scope": "Namespaced",
+        "names": {"plural": "greetings", "kind": "Greeting"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+def test_an_operator_of_a_custom_kind() -> None:
+    """It hears of the kind when that is defined, of its objects, and writes their status."""
+    heard: list[str] = []
+
+    async def main() -> dict[str, Any]:
+        async with Cluster(nodes=1, seed=3, rest=True) as cluster:
+            handlers = registry(cluster.kubeconfig)
+
+            @kopf.on.create("kopf.example", "v1", "greetings", registry=handlers, id="greet")
+            async def greet(spec: Any, name: str, **_: Any) -> dict[str, str]:
+                heard.append(name)
+                return {"said": f"hello {spec['to']}"}
+
+            @kopf.on.delete("kopf.example", "v1", "greetings", registry=handlers)
+            async def part(name: str, **_: Any) -> None:
+                heard.append(f"no more {name}")
+
+            operator = asyncio.create_task(
+                kopf.operator(registry=handlers, namespaces=["default"], standalone=True)
+            )
+            await asyncio.sleep(5)
+            await cluster.api.create(GREETINGS)
+            await cluster.api.wait("crd/greetings.kopf.example", "condition=Established")
+            await asyncio.sleep(5)
+            told = {"apiVersion": "kopf.example/v1", "kind": "Greeting", "metadata": {"name": "g"}}
+            await cluster.api.create({**told, "spec": {"to": "world"}})
+            await asyncio.sleep(10)
+            found = await cluster.api.get("greetings", "g")
+            await cluster.api.delete("greetings", "g")
+            await asyncio.sleep(10)
+            assert await cluster.api.list("greetings") == []
+            operator.cancel()
+            await asyncio.gather(operator, return_exceptions=True)
+            return dict(found)
+
+    found = sim.run(main, seed=3)
+    assert found["status"]["greet"] == {"said": "hello world"}
+    assert found["metadata"]["finalizers"] == [FINALIZER]
+    assert heard == ["g", "no more g"]
+
+
 def test_finalizers_timers_and_a_signal() -> None:
     ticks: list[float] = []
     seen: list[tuple[str, str]] = []

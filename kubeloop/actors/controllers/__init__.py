@@ -3,6 +3,7 @@
 from kubeloop.actors.controllers.base import Controller
 from kubeloop.actors.controllers.cronjob import CronJobController
 from kubeloop.actors.controllers.daemonset import DaemonSetController
+from kubeloop.actors.controllers.definitions import DefinitionController
 from kubeloop.actors.controllers.deployment import DeploymentController
 from kubeloop.actors.controllers.disruption import DisruptionController
 from kubeloop.actors.controllers.endpoints import EndpointsController
@@ -35,6 +36,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         CronJobController(),
         FinishedJobController(),
         DisruptionController(RESOURCES),
+        DefinitionController(),
         EndpointSliceController(),
         EndpointsController(),
         GarbageCollector(),

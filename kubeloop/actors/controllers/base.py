@@ -202,25 +202,41 @@ class Writer:
         return self._about(obj, "update", subresource, msgpack.packb(obj), {})
 
     def patch(
-        self, obj: Object, patch: Any, *, type_: str = "merge", subresource: str = ""
+        self,
+        obj: Object,
+        patch: Any,
+        *,
+        type_: str = "merge",
+        subresource: str = "",
+        resource: str = "",
     ) -> Request:
-        """Return the request that patches this very object (its uid is checked)."""
+        """Return the request that patches this very object (its uid is checked).
+
+        resource: its id, which of a custom kind only its key tells.
+        """
         if isinstance(patch, dict):
             metadata = {**patch.get("metadata", {}), "uid": obj["metadata"]["uid"]}
             patch = {**patch, "metadata": metadata}
         options = {"patchType": type_}
-        return self._about(obj, "patch", subresource, msgpack.packb(patch), options)
+        return self._about(obj, "patch", subresource, msgpack.packb(patch), options, resource)
 
     def adopt(self, obj: Object, owner: Object) -> Action:
         """Return the write that makes `owner` the controller of `obj`, unless it has one by now."""
         patch = {"metadata": {"ownerReferences": [reference_to(owner)]}}
         return Action(self.patch(obj, patch, type_="strategic"), gone_is_fine=True)
 
-    def release(self, obj: Object, uids: Iterable[str]) -> Action:
+    def release(self, obj: Object, uids: Iterable[str], *, resource: str = "") -> Action:
         """Return the write that takes these owners from `obj`, and leaves all others."""
-        gone = [{"$patch": "delete", "uid": uid} for uid in uids]
-        patch = {"metadata": {"ownerReferences": gone}}
-        return Action(self.patch(obj, patch, type_="strategic"), gone_is_fine=True)
+        metadata = obj["metadata"]
+        if (obj["apiVersion"], obj["kind"]) in _IDS:
+            gone = [{"$patch": "delete", "uid": uid} for uid in uids]
+            patch: Any = {"metadata": {"ownerReferences": gone}}
+            return Action(self.patch(obj, patch, type_="strategic"), gone_is_fine=True)
+        # A custom kind knows no merging of lists: the list is written whole, or not at all.
+        doomed, version = set(uids), metadata["resourceVersion"]
+        kept = [r for r in metadata.get("ownerReferences") or () if r["uid"] not in doomed]
+        patch = {"metadata": {"ownerReferences": kept or None, "resourceVersion": version}}
+        return Action(self.patch(obj, patch, resource=resource), gone_is_fine=True)
 
     def disrupt(
         self, pod: Object, reason: str, message: str, now_s: float, *, failed: bool = False
@@ -244,19 +260,25 @@ class Writer:
         request = self.patch(pod, {"status": status}, type_="strategic", subresource="status")
         return [Action(request, gone_is_fine=True)]
 
-    def delete(self, obj: Object, **options: Any) -> Request:
+    def delete(self, obj: Object, *, resource: str = "", **options: Any) -> Request:
         """Return the request that deletes this very object (its uid is checked)."""
         preconditions = {"uid": obj["metadata"]["uid"], **options.pop("preconditions", {})}
         options["preconditions"] = preconditions
-        return self._about(obj, "delete", "", b"", options)
+        return self._about(obj, "delete", "", b"", options, resource)
 
     def _about(
-        self, obj: Object, verb: str, subresource: str, body: bytes, options: dict[str, Any]
+        self,
+        obj: Object,
+        verb: str,
+        subresource: str,
+        body: bytes,
+        options: dict[str, Any],
+        resource: str = "",
     ) -> Request:
         metadata = obj["metadata"]
         return Request(
             verb,
-            _resource_id(obj),
+            resource or _resource_id(obj),
             metadata.get("namespace", ""),
             metadata["name"],
             subresource,

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from kubeloop.actors.controllers.base import NOTHING, Action, Result, Writer, split
-from kubeloop.actors.view import Index, Object, View
-from kubeloop.api.resources import BY_KIND, RESOURCES
+from kubeloop.actors.view import CUSTOM, Index, Object, View
+from kubeloop.api.resources import RESOURCES
+from kubeloop.store.facts import key_of
 
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
@@ -26,9 +27,9 @@ class GarbageCollector:
     """Work items are objects: those that have owners, and those that wait for dependents."""
 
     name = "generic-garbage-collector"
-    resources = _WATCHED
+    resources = (*_WATCHED, CUSTOM)
     indexes: Mapping[tuple[str, str], Index] = {
-        (resource, "owner"): _owner_uids for resource in _WATCHED
+        (resource, "owner"): _owner_uids for resource in (*_WATCHED, CUSTOM)
     }
 
     def __init__(self) -> None:
@@ -44,14 +45,14 @@ class GarbageCollector:
         # An owner that is gone, or that has begun to wait, is the business of its dependents.
         if before is not None and (after is None or _waits(after)):
             for dependent in _dependents(before["metadata"]["uid"], view):
-                yield _key(dependent)
+                yield _key(dependent, view)
         for obj in (before, after):
             if obj is None:
                 continue
             for reference in _references(obj):
                 owner = _owner(reference, obj, view)
                 if owner is not None and _waits(owner):
-                    yield _key(owner)
+                    yield _key(owner, view)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
         obj = view.get(*split(key))
@@ -69,18 +70,21 @@ class GarbageCollector:
         dependents = list(_dependents(uid, view))
         if ORPHAN in owner["metadata"]["finalizers"]:
             if dependents:
-                return Result([self._write.release(d, [uid]) for d in dependents[:BATCH_MAX]])
-            return Result([self._let_go(owner, ORPHAN)])
+                doomed = dependents[:BATCH_MAX]
+                return Result(
+                    [self._write.release(d, [uid], resource=_id(d, view)) for d in doomed]
+                )
+            return Result([self._let_go(owner, ORPHAN, view)])
         actions = []
         for dependent in dependents:
             others = [r for r in _references(dependent) if r["uid"] != uid]
             if any(_holds(r, dependent, view) for r in others):
                 # Another owner keeps it, so this one need not wait for it.
-                actions.append(self._write.release(dependent, [uid]))
+                actions.append(self._write.release(dependent, [uid], resource=_id(dependent, view)))
             elif not dependent["metadata"].get("deletionTimestamp"):
                 actions.append(self._delete(dependent, view, waiting=True))
         if not any(_blocks(d, uid) and not _circular(d, uid, view) for d in dependents):
-            return Result([*actions[:BATCH_MAX], self._let_go(owner, FOREGROUND)])
+            return Result([*actions[:BATCH_MAX], self._let_go(owner, FOREGROUND, view)])
         return Result(actions[:BATCH_MAX])
 
     def _attend(self, obj: Object, view: View) -> Result:
@@ -90,7 +94,7 @@ class GarbageCollector:
         if not gone:
             return NOTHING
         if len(gone) < len(references):
-            return Result([self._write.release(obj, gone)])
+            return Result([self._write.release(obj, gone, resource=_id(obj, view))])
         return Result([self._delete(obj, view, waiting=False)])
 
     def _delete(self, obj: Object, view: View, *, waiting: bool) -> Action:
@@ -105,16 +109,19 @@ class GarbageCollector:
             policy = "Foreground"
         # Should it get another owner in the meantime, it is to stay.
         version = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-        request = self._write.delete(obj, propagationPolicy=policy, preconditions=version)
+        request = self._write.delete(
+            obj, resource=_id(obj, view), propagationPolicy=policy, preconditions=version
+        )
         return Action(request, gone_is_fine=True)
 
-    def _let_go(self, owner: Object, finalizer: str) -> Action:
+    def _let_go(self, owner: Object, finalizer: str, view: View) -> Action:
         kept = [f for f in owner["metadata"]["finalizers"] if f != finalizer]
         version = owner["metadata"]["resourceVersion"]
         patch: dict[str, Any] = {
             "metadata": {"finalizers": kept or None, "resourceVersion": version}
         }
-        return Action(self._write.patch(owner, patch), gone_is_fine=True)
+        request = self._write.patch(owner, patch, resource=_id(owner, view))
+        return Action(request, gone_is_fine=True)
 
 
 def _waits(obj: Object) -> bool:
@@ -126,7 +133,7 @@ def _waits(obj: Object) -> bool:
 
 
 def _dependents(uid: str, view: View) -> Iterable[Object]:
-    for resource in _WATCHED:
+    for resource in view.catalogue.by_id:
         yield from view.by(resource, "owner", uid)
 
 
@@ -172,7 +179,7 @@ def _holds(reference: Mapping[str, Any], dependent: Object, view: View) -> bool:
 
 def _owner(reference: Mapping[str, Any], dependent: Object, view: View) -> Object | None:
     """Return the owner; an object of the same name and another uid is another object."""
-    resource = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+    resource = view.catalogue.by_kind.get((reference["apiVersion"], reference["kind"]))
     if resource is None:
         return None
     namespace = dependent["metadata"].get("namespace", "") if resource.namespaced else ""
@@ -186,15 +193,18 @@ def _is_gone(reference: Mapping[str, Any], dependent: Object, view: View) -> boo
     One of a kind nobody watches is taken to exist; so is one with a namespace that a dependent
     without one refers to, for nobody can tell which is meant.
     """
-    resource = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+    resource = view.catalogue.by_kind.get((reference["apiVersion"], reference["kind"]))
     if resource is None or (resource.namespaced and not dependent["metadata"].get("namespace")):
         return False
     return _owner(reference, dependent, view) is None
 
 
-def _key(obj: Object) -> str:
-    resource = BY_KIND[obj["apiVersion"], obj["kind"]].id
+def _id(obj: Object, view: View) -> str:
+    """Return the id of an object's resource: in whatever version it is stored, the kind tells."""
+    found = view.catalogue.by_kind.get((obj["apiVersion"], obj["kind"]))
+    return view.catalogue.stored_as(obj) if found is None else found.id
+
+
+def _key(obj: Object, view: View) -> str:
     metadata = obj["metadata"]
-    namespace = metadata.get("namespace", "")
-    middle = f"{namespace}/" if namespace else ""
-    return f"/registry/{resource}/{middle}{metadata['name']}"
+    return key_of(_id(obj, view), metadata.get("namespace", ""), metadata["name"])

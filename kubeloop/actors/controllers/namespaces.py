@@ -14,13 +14,15 @@ from kubeloop.actors.controllers.base import (
     own_namespace,
     split,
 )
-from kubeloop.actors.view import Index, Object, View
-from kubeloop.api.resources import BY_KIND, RESOURCES
+from kubeloop.actors.view import CUSTOM, Index, Object, View
+from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
 from kubeloop.store.facts import key_of
 
 _NAMESPACES: Final = "namespaces"
 _INSIDE: Final = tuple(r.id for r in RESOURCES.values() if r.namespaced)
+_Left = Sequence[tuple[Resource, Object]]
+"""What a namespace still holds, with the resource each is of."""
 _BATCH_MAX: Final = 500  # Objects deleted in one pass.
 _KUBERNETES: Final = "kubernetes"  # The finalizer that is ours to remove.
 _NUMBER: Final = re.compile(r"\d+")
@@ -35,9 +37,9 @@ class NamespaceController:
     """Work items are namespaces."""
 
     name = "namespace-controller"
-    resources = (_NAMESPACES, *_INSIDE)
+    resources = (_NAMESPACES, *_INSIDE, CUSTOM)
     indexes: Mapping[tuple[str, str], Index] = {
-        (resource, "namespace"): own_namespace for resource in _INSIDE
+        (resource, "namespace"): own_namespace for resource in (*_INSIDE, CUSTOM)
     }
 
     def __init__(self) -> None:
@@ -57,11 +59,15 @@ class NamespaceController:
         namespace = view.get(_NAMESPACES, "", name)
         if namespace is None or not _is_terminating(namespace):
             return NOTHING
-        left = [o for resource in _INSIDE for o in view.by(resource, "namespace", name)]
-        doomed = [o for o in left if not o["metadata"].get("deletionTimestamp")]
+        inside = [one for one in view.catalogue.by_id.values() if one.namespaced]
+        left = [(one, o) for one in inside for o in view.by(one.id, "namespace", name)]
+        doomed = [(one, o) for one, o in left if not o["metadata"].get("deletionTimestamp")]
         actions = [
-            Action(self._write.delete(o, propagationPolicy="Background"), gone_is_fine=True)
-            for o in doomed[:_BATCH_MAX]
+            Action(
+                self._write.delete(o, resource=one.id, propagationPolicy="Background"),
+                gone_is_fine=True,
+            )
+            for one, o in doomed[:_BATCH_MAX]
         ]
         if left:
             return Result([*actions, *self._report(namespace, left, now_s)])
@@ -72,7 +78,7 @@ class NamespaceController:
         finalized = self._write.update({**namespace, "spec": spec}, subresource="finalize")
         return Result([Action(finalized, gone_is_fine=True)])
 
-    def _report(self, namespace: Object, left: Sequence[Object], now_s: float) -> list[Action]:
+    def _report(self, namespace: Object, left: _Left, now_s: float) -> list[Action]:
         """Return the write that tells what a namespace still waits for, if that is news."""
         told = conditions_of(namespace, left, now_s)
         status = namespace.get("status") or {}
@@ -82,13 +88,13 @@ class NamespaceController:
         return [Action(self._write.update(changed, subresource="status"), gone_is_fine=True)]
 
 
-def conditions_of(namespace: Object, left: Sequence[Object], now_s: float) -> list[dict[str, Any]]:
+def conditions_of(namespace: Object, left: _Left, now_s: float) -> list[dict[str, Any]]:
     """Return the conditions of a terminating namespace that still holds these objects.
 
     A condition stands until what it tells of changes; how many there are of each is no news.
     """
-    kinds = Counter(_group_resource(o) for o in left)
-    holders = Counter(f for o in left for f in o["metadata"].get("finalizers") or ())
+    kinds = Counter(f"{one.plural}.{one.group}" for one, _ in left)  # "pods.", as Kubernetes.
+    holders = Counter(f for _, o in left for f in o["metadata"].get("finalizers") or ())
     remaining = ", ".join(f"{kind} has {n} resource instances" for kind, n in sorted(kinds.items()))
     held = ", ".join(f"{name} in {n} resource instances" for name, n in sorted(holders.items()))
     finalizers = (
@@ -117,12 +123,6 @@ def _condition(namespace: Object, row: tuple[str, str, str, str], now_s: float) 
         since = rfc3339(now_s)
     told = {"type": type_, "status": status, "lastTransitionTime": since}
     return {**told, "reason": reason, "message": message}
-
-
-def _group_resource(obj: Object) -> str:
-    """Return "pods." or "deployments.apps", as Kubernetes writes it here."""
-    resource = BY_KIND[obj["apiVersion"], obj["kind"]]
-    return f"{resource.plural}.{resource.group}"
 
 
 def _is_terminating(namespace: Object | None) -> bool:

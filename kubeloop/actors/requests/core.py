@@ -8,7 +8,6 @@ from kubeloop.actors.requests import deletion, reading, subresources, writing
 from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
-from kubeloop.api.resources import RESOURCES
 from kubeloop.store.store import Store
 
 
@@ -37,10 +36,8 @@ class Core:
             return Outcome(request.tag, error.code, revision, msgpack.packb(error.status()))
 
     def _dispatch(self, request: Request) -> Outcome:
-        resource = RESOURCES.get(request.resource)
-        if resource is None:
-            raise PathNotFound
         state = self.state
+        resource = state.resource_of(request)
         if request.subresource:
             found = resource.subresource(request.subresource)
             if found is None:

@@ -10,24 +10,27 @@ import msgpack
 from kubeloop.actors.requests.jobs import PRESERVED
 from kubeloop.actors.requests.metadata import ordered_metadata
 from kubeloop.actors.requests.reading import selected
-from kubeloop.actors.requests.state import Object, State, resource_of
+from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.admission import namespaces
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.errors import BadRequest, Conflict, NotFound
 from kubeloop.api.resources import Resource
 from kubeloop.api.times import parse, rfc3339
+from kubeloop.store.facts import prefix_of
 
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
+CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"  # Of a definition that has objects.
 _DONE_PHASES: Final = ("Succeeded", "Failed")
 _POLICIES: Final = ("Background", "Foreground", "Orphan")
 
 
 def delete(state: State, request: Request) -> Outcome:
     """Delete an object, or begin to. Raises: NotFound, Conflict, BadRequest, Forbidden."""
-    resource = resource_of(request)
-    old = state.get(resource.id, request.namespace, request.name)
+    resource = state.resource_of(request)
+    old = state.found(resource, request.namespace, request.name)
     if old is None:
         raise NotFound(resource.id, request.name)
     new, gone = _delete_one(state, resource, old, request)
@@ -38,8 +41,10 @@ def delete(state: State, request: Request) -> Outcome:
 
 def delete_collection(state: State, request: Request) -> Outcome:
     """Delete every object the selectors choose; return them as a list."""
-    resource = resource_of(request)
-    chosen = [o for o in state.all(resource.id, request.namespace) if selected(o, request)]
+    resource = state.resource_of(request)
+    page = state.store.list(prefix_of(resource.id, request.namespace))
+    objects = [state.served(resource, item) for item in page.items]
+    chosen = [obj for obj in objects if selected(obj, resource, request)]
     items = []
     for obj in chosen:
         after, _ = _delete_one(state, resource, obj, request)
@@ -118,10 +123,12 @@ def _finalizers(resource: Resource, old: Object, request: Request) -> list[str]:
     if policy is None and orphans is None:
         if ORPHAN in present or FOREGROUND in present:
             return present
-        policy = "Orphan" if strategy(resource.id).orphans else "Background"
+        policy = "Orphan" if strategy(resource).orphans else "Background"
     elif policy is None:
         policy = "Orphan" if orphans else "Background"
     kept = [f for f in present if f not in (ORPHAN, FOREGROUND)]
+    if resource.id == DEFINITIONS and not old["metadata"].get("deletionTimestamp"):
+        kept = [*(f for f in kept if f != CLEANUP), CLEANUP]  # Its objects go first.
     if policy == "Foreground":
         kept.append(FOREGROUND)
     elif policy == "Orphan":
@@ -169,7 +176,7 @@ def _marked(
         metadata["deletionGracePeriodSeconds"] = grace_s
     new = dict(old)
     new["metadata"] = ordered_metadata(metadata)
-    if first and strategy(resource.id).generation:
+    if first and strategy(resource).generation:
         new["metadata"]["generation"] = was.get("generation", 0) + 1
     if resource.id == "namespaces":
         new["status"] = {**old.get("status", {}), "phase": "Terminating"}

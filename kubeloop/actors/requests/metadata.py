@@ -6,10 +6,11 @@ Source: k8s.io/apiserver's registry/rest (BeforeCreate, BeforeUpdate) in behavio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kubeloop.actors.requests import daemons, jobs
+from kubeloop.actors.requests import daemons, jobs, stored_versions
 from kubeloop.actors.requests.state import Object, State
-from kubeloop.actors.requests.strategies import strategy
+from kubeloop.actors.requests.strategies import Strategy, strategy
 from kubeloop.api.calls import Request
+from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.errors import ApiError, BadRequest, Cause, Conflict, Invalid
 from kubeloop.api.resources import Resource
 
@@ -86,15 +87,19 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
     metadata["resourceVersion"] = "0"  # Holds the place until it is written.
     metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
-    row = strategy(resource.id)
+    row = strategy(resource)
     if row.generation:
         metadata["generation"] = 1
-    if row.status is not None and not row.status_given:
+    if row.status_dropped:
+        obj.pop("status", None)
+    elif row.status is not None and not row.status_given:
         obj["status"] = {k: dict(v) if isinstance(v, dict) else v for k, v in row.status.items()}
     if resource.id == "jobs.batch":
         jobs.choose(obj)
     elif resource.id == "daemonsets.apps":
         daemons.count(obj, None)
+    elif resource.id == DEFINITIONS:
+        stored_versions.remember(obj)
     obj["metadata"] = ordered_metadata(obj["metadata"])
 
 
@@ -114,7 +119,7 @@ def check_preconditions(resource: Resource, old: Object, new: Object) -> None:
             f"UID in object meta: {was['uid']}",
         )
     version = metadata.get("resourceVersion")
-    if not version and strategy(resource.id).versioned:
+    if not version and strategy(resource).versioned:
         message = "Invalid value: 0: must be specified for an update"
         cause = Cause("FieldValueInvalid", message, "metadata.resourceVersion")
         raise Invalid(resource.plural, was["name"], [cause], group=resource.group)
@@ -125,8 +130,8 @@ def check_preconditions(resource: Resource, old: Object, new: Object) -> None:
 def prepare_update(resource: Resource, old: Object, new: Object) -> None:
     """Carry over what users may not change; count the generation up if what they want changed."""
     _carry_over(old["metadata"], new["metadata"], _KEPT)
-    row = strategy(resource.id)
-    if row.status is not None:
+    row = strategy(resource)
+    if row.status is not None or row.status_dropped:
         if "status" in old:
             new["status"] = old["status"]
         else:
@@ -135,8 +140,11 @@ def prepare_update(resource: Resource, old: Object, new: Object) -> None:
         _carry_over(old.get("spec", {}), new.setdefault("spec", {}), ("finalizers",))
     elif resource.id == "daemonsets.apps":
         daemons.count(new, old)
+    elif resource.id == DEFINITIONS:
+        new["status"] = dict(new.get("status") or {})
+        stored_versions.remember(new)
     metadata = new["metadata"] = ordered_metadata(new["metadata"])
-    if row.generation and _counted(new, row.counted) != _counted(old, row.counted):
+    if row.generation and _counted(new, row) != _counted(old, row):
         metadata["generation"] = old["metadata"].get("generation", 0) + 1
         new["metadata"] = ordered_metadata(metadata)
 
@@ -148,8 +156,10 @@ def prepare_status_update(resource: Resource, old: Object, new: Object) -> Objec
         changed["status"] = new["status"]
     else:
         changed.pop("status", None)
+    if resource.custom is not None:
+        return changed
     metadata = dict(new["metadata"])
-    _carry_over(old["metadata"], metadata, (*_KEPT, *strategy(resource.id).status_locks))
+    _carry_over(old["metadata"], metadata, (*_KEPT, *strategy(resource).status_locks))
     changed["metadata"] = ordered_metadata(metadata)
     return changed
 
@@ -162,10 +172,11 @@ def _carry_over(old: Mapping[str, Any], new: Object, fields: tuple[str, ...]) ->
             new.pop(field, None)
 
 
-def _counted(obj: Mapping[str, Any], fields: tuple[str, ...]) -> tuple[Any, ...]:
+def _counted(obj: Mapping[str, Any], row: Strategy) -> tuple[Any, ...]:
     """Return what a generation counts."""
     metadata = obj["metadata"]
-    return wishes(obj), *(metadata.get(field) or {} for field in fields)
+    status = obj.get("status") if row.status_counted else None
+    return wishes(obj), status, *(metadata.get(field) or {} for field in row.counted)
 
 
 def wishes(obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,21 @@ import orjson
 
 from kubeloop.actors.requests.state import Object
 from kubeloop.api.calls import Request
-from kubeloop.api.errors import ApiError, BadRequest, Cause, Invalid
+from kubeloop.api.errors import ApiError, BadRequest, Cause, Invalid, UnsupportedMediaType
 from kubeloop.api.patch import json_patch, merge_patch
+from kubeloop.api.problems import quote
 from kubeloop.api.resources import Resource
-from kubeloop.api.schema import Undecodable, decode_strict
+from kubeloop.api.schema import Undecodable, decode_custom, decode_strict
 from kubeloop.api.strategic import strategic_merge_patch
-from kubeloop.api.validation.problems import quote
 
 _UNMARSHAL: Final = re.compile(r"json: cannot unmarshal (\w+)(?: (\S+))? into Go .* of type (\S+)$")
+SCALE_VERSION: Final = "autoscaling/v1"
+_CUSTOM_PATCHES: Final = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+    "application/apply-patch+cbor",
+)
 _GO_KINDS: Final = {"object": "map", "array": "slice", "string": "string", "bool": "bool"}
 
 
@@ -48,7 +55,10 @@ class ApplyNotBuilt(ApiError):
 def decoded(resource: Resource, body: Object, request: Request) -> tuple[Object, list[str]]:
     """Return the body as an object of its kind, and warnings. Raises: BadRequest."""
     duplicates = request.options.get("duplicates") or ()
-    obj, problems = decode_strict(resource.api_version, resource.kind, body, duplicates)
+    if resource.custom is None:
+        obj, problems = decode_strict(resource.api_version, resource.kind, body, duplicates)
+    else:
+        obj, problems = decode_custom(resource.custom, body, duplicates)
     mode = request.options.get("fieldValidation") or "Warn"
     if problems and mode == "Strict":
         raise StrictProblem(resource, problems)
@@ -69,16 +79,24 @@ def decoded_patch(resource: Resource, raw: Object, request: Request) -> tuple[Ob
     raise Invalid("", "", [Cause("FieldValueInvalid", message, "patch")])
 
 
-def apply_patch(request: Request, old: Any, api_version: str, kind: str) -> Any:
-    """Return `old` with the request's patch applied; `old` is not changed."""
+def apply_patch(request: Request, old: Any, resource: Resource, kind: str = "") -> Any:
+    """Return `old` with the request's patch applied; `old` is not changed.
+
+    kind: of `old`, if that is not the resource's own: "Scale".
+    Raises: UnsupportedMediaType for a strategic patch of a custom resource, which has no types.
+    """
     content = msgpack.unpackb(request.body)
     match request.options.get("patchType"):
         case "json":
             return json_patch(old, content)
         case "merge":
             return merge_patch(old, content)
+        case "strategic" if kind:
+            return strategic_merge_patch(old, content, SCALE_VERSION, kind)
+        case "strategic" if resource.custom is not None:
+            raise UnsupportedMediaType(_CUSTOM_PATCHES)
         case "strategic":
-            return strategic_merge_patch(old, content, api_version, kind)
+            return strategic_merge_patch(old, content, resource.api_version, resource.kind)
         case other:
             raise ApplyNotBuilt(str(other))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 
-from kubeloop.actors.requests.state import State, resource_of
+from kubeloop.actors.requests.state import State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import (
     BadRequest,
@@ -20,8 +20,10 @@ from kubeloop.api.errors import (
     NotFound,
     RevisionTooLarge,
 )
+from kubeloop.api.resources import Resource
 from kubeloop.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from kubeloop.store.facts import key_of, prefix_of
+from kubeloop.store.history import Page, Stored
 
 _PAGE_ALL = 0
 
@@ -32,7 +34,8 @@ def get(state: State, request: Request) -> Outcome:
     stored = state.store.get(key_of(request.resource, request.namespace, request.name))
     if stored is None:
         raise NotFound(request.resource, request.name)
-    return Outcome(request.tag, 200, stored.revision, stored.value)
+    value = _value(state, state.resource_of(request), stored)
+    return Outcome(request.tag, 200, stored.revision, value)
 
 
 def list_(state: State, request: Request) -> Outcome:
@@ -41,46 +44,68 @@ def list_(state: State, request: Request) -> Outcome:
     Raises: BadRequest, Invalid, Expired, RevisionTooLarge.
     """
     options = request.options
-    labels, fields = _selectors(request)
+    resource = state.resource_of(request)
+    labels, fields = _selectors(resource, request)
     revision, start_after = _position(state, request)
     limit = max(0, int(options.get("limit") or 0))
     prefix = prefix_of(request.resource, request.namespace)
     name = fields.requires("metadata.name") if fields else None
     if labels is None and fields is None:
         page = state.store.list(prefix, revision=revision, start_after=start_after, limit=limit)
-        items, remaining = [i.value for i in page.items], page.remaining
+        items, remaining = _values(state, resource, page), page.remaining
         last = page.items[-1].key if page.items else ""
         return _page(request, page.revision, items, prefix, last, remaining, told=True)
     if name is not None and request.namespace:
         stored = state.store.get(key_of(request.resource, request.namespace, name), revision)
-        values = [stored.value] if stored is not None else []
+        values = [_value(state, resource, stored)] if stored is not None else []
         items = [v for v in values if _selected(v, labels, fields)]
         at = revision or state.store.revision
         return _page(request, at, items, prefix, "", 0, told=False)
     page = state.store.list(prefix, revision=revision, start_after=start_after, limit=_PAGE_ALL)
     items, last, more = [], "", 0
     for item in page.items:
-        if not _selected(item.value, labels, fields):
+        value = _value(state, resource, item)
+        if not _selected(value, labels, fields):
             continue
         if limit and len(items) == limit:
             more = 1
             break
-        items.append(item.value)
+        items.append(value)
         last = item.key
     return _page(request, page.revision, items, prefix, last, more, told=False)
 
 
-def selected(obj: dict[str, Any], request: Request) -> bool:
+def _values(state: State, resource: Resource, page: Page) -> list[bytes]:
+    """Return the objects of a page, packed."""
+    if resource.custom is None:
+        return page.values
+    return [_value(state, resource, item) for item in page.items]
+
+
+def _value(state: State, resource: Resource, stored: Stored) -> bytes:
+    """Return an object, packed, as a version of its kind has it: mostly as it is stored."""
+    custom = resource.custom
+    if custom is None or (
+        stored.revision >= custom.revision and custom.storage == custom.api_version
+    ):
+        return stored.value
+    packed: bytes = msgpack.packb(state.served(resource, stored))
+    return packed
+
+
+def selected(obj: dict[str, Any], resource: Resource, request: Request) -> bool:
     """Tell whether an object matches the selectors of a request."""
-    labels, fields = _selectors(request)
+    labels, fields = _selectors(resource, request)
     return _matches(obj, labels, fields)
 
 
-def _selectors(request: Request) -> tuple[LabelSelector | None, FieldSelector | None]:
+def _selectors(
+    resource: Resource, request: Request
+) -> tuple[LabelSelector | None, FieldSelector | None]:
     labels, fields = request.options.get("labelSelector"), request.options.get("fieldSelector")
     return (
         parse_labels(labels) if labels else None,
-        parse_fields(fields, resource_of(request)) if fields else None,
+        parse_fields(fields, resource) if fields else None,
     )
 
 

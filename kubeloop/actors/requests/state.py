@@ -13,8 +13,9 @@ import msgpack
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.claims import claim_key, claimant, claims
+from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.errors import AlreadyExists, Conflict, ServiceUnavailable
+from kubeloop.api.errors import AlreadyExists, Conflict, PathNotFound, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
 from kubeloop.api.uids import new_uid
@@ -56,17 +57,37 @@ class State:
         settings: Settings,
     ) -> None:
         self.store, self.wall, self.bits, self.settings = store, wall, bits, settings
+        self._definitions = Definitions(store)
         self.allocations = Allocations(
             settings.service_cidr, settings.node_ports, self.owner_of_claim
         )
 
+    def resource_of(self, request: Request) -> Resource:
+        """Return the resource a request is about. Raises: PathNotFound."""
+        resource = RESOURCES.get(request.resource)
+        if resource is None:
+            resource = self._definitions.catalogue().find(request.resource, request.version)
+        if resource is None:
+            raise PathNotFound
+        return resource
+
+    def found(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """Return an object as a version of its kind has it; None if there is none."""
+        stored = self.store.get(key_of(resource.id, namespace, name))
+        return None if stored is None else self.served(resource, stored)
+
+    def served(self, resource: Resource, stored: Stored) -> Object:
+        """Return what is stored as a version of its kind has it, freshly decoded."""
+        obj: Object = msgpack.unpackb(stored.value)
+        return obj if resource.custom is None else resource.custom.served(obj, stored.revision)
+
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
-        """Return an object, freshly decoded; None if there is none."""
+        """Return an object as it is stored, freshly decoded; None if there is none."""
         stored = self.store.get(key_of(resource, namespace, name))
         return None if stored is None else msgpack.unpackb(stored.value)
 
     def all(self, resource: str, namespace: str = "") -> list[Object]:
-        """Return every object of `resource`, freshly decoded, in the order of the keys."""
+        """Return every object of `resource` as it is stored, in the order of the keys."""
         page = self.store.list(prefix_of(resource, namespace))
         return [msgpack.unpackb(item.value) for item in page.items]
 
@@ -92,7 +113,8 @@ class State:
         expect = 0 if create or before is None else before.revision
         metadata["resourceVersion"] = str(self.store.revision + 1)
         expires = self.wall() + self.settings.event_ttl_s if resource.id == "events" else None
-        writes = [Write(key, msgpack.packb(obj), expect, expires)]
+        kept = obj if resource.custom is None else resource.custom.stored(obj)
+        writes = [Write(key, msgpack.packb(kept), expect, expires)]
         checks: dict[str, int] = {}
         if resource.id == "services":
             old = None if before is None else msgpack.unpackb(before.value)
@@ -111,7 +133,7 @@ class State:
         metadata["resourceVersion"] = str(revision)
         value = msgpack.packb(obj)
         write = Write(stored.key, value, stored.revision)
-        self._commit([write], {}, resource_of(request), metadata["name"], request)
+        self._commit([write], {}, self.resource_of(request), metadata["name"], request)
         return Outcome(request.tag, 200, revision, value)
 
     def remove(self, resource: Resource, obj: Object, request: Request) -> None:
@@ -183,11 +205,6 @@ class State:
 def is_dry_run(request: Request) -> bool:
     """Tell whether the request only asks what would happen."""
     return bool(request.options.get("dryRun"))
-
-
-def resource_of(request: Request) -> Resource:
-    """Return the resource a request is about; it must be one of the table."""
-    return RESOURCES[request.resource]
 
 
 def metadata_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:

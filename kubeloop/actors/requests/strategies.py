@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kubeloop.api.resources import Resource
+
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
@@ -13,6 +15,8 @@ class Strategy:
     counted:          fields of metadata whose changes count as well.
     status:           the status a new object starts with; None if the kind has no status of its
                       own.
+    status_dropped:   a new object loses the status its creator wrote, and has none.
+    status_counted:   metadata.generation counts changes of the status, too.
     status_given:     a new object keeps the status its creator wrote: kubelets register so.
     status_locks:     fields of metadata that may not be changed through the status subresource.
     create_on_update: a PUT to a name that is free creates the object.
@@ -23,6 +27,8 @@ class Strategy:
     generation: bool = False
     counted: tuple[str, ...] = ()
     status: Mapping[str, Any] | None = None
+    status_dropped: bool = False
+    status_counted: bool = False
     status_given: bool = False
     status_locks: tuple[str, ...] = ()
     create_on_update: bool = False
@@ -40,6 +46,10 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "services": Strategy(status={"loadBalancer": {}}, create_on_update=True),
     "replicationcontrollers": Strategy(generation=True, status={"replicas": 0}, orphans=True),
     "replicasets.apps": Strategy(generation=True, status={"replicas": 0}),
+    "customresourcedefinitions.apiextensions.k8s.io": Strategy(
+        generation=True,
+        status={"conditions": None, "acceptedNames": {"plural": "", "kind": ""}},
+    ),
     "deployments.apps": Strategy(
         generation=True, counted=("annotations",), status={}, status_locks=("labels",)
     ),
@@ -63,6 +73,12 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
 }
 
 
-def strategy(resource_id: str) -> Strategy:
+_CUSTOM: Final = Strategy(generation=True, status_counted=True, versioned=True)
+_CUSTOM_WITH_STATUS: Final = Strategy(generation=True, status_dropped=True, versioned=True)
+
+
+def strategy(resource: Resource) -> Strategy:
     """Return the row of a resource."""
-    return _STRATEGIES.get(resource_id, _PLAIN)
+    if resource.custom is not None:
+        return _CUSTOM_WITH_STATUS if resource.custom.has_status else _CUSTOM
+    return _STRATEGIES.get(resource.id, _PLAIN)

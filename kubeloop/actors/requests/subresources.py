@@ -1,5 +1,6 @@
 """scale, binding, eviction, finalize: the ways to touch one aspect of an object."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgpack
@@ -7,7 +8,7 @@ import msgpack
 from kubeloop.actors.requests import eviction
 from kubeloop.actors.requests.metadata import check_kind, check_preconditions, ordered_metadata
 from kubeloop.actors.requests.patching import apply_patch
-from kubeloop.actors.requests.state import Object, State, resource_of
+from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.writing import change
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound
@@ -20,17 +21,17 @@ _SUCCESS: Final = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status
 def get_scale(state: State, request: Request) -> Outcome:
     """Return the Scale of a workload. Raises: NotFound."""
     obj = _found(state, request)
-    scale = scale_of(resource_of(request), obj)
+    scale = scale_of(state.resource_of(request), obj)
     return Outcome(request.tag, 200, state.store.revision, msgpack.packb(scale))
 
 
 def put_scale(state: State, request: Request) -> Outcome:
     """Set spec.replicas through a Scale, whole or patched. Raises: NotFound, Invalid, Conflict."""
-    resource = resource_of(request)
+    resource = state.resource_of(request)
     old = _found(state, request)
     scale: Any
     if request.verb == "patch":
-        scale = apply_patch(request, scale_of(resource, old), "autoscaling/v1", "Scale")
+        scale = apply_patch(request, scale_of(resource, old), resource, "Scale")
     else:
         scale = msgpack.unpackb(request.body) if request.body else None
     if not isinstance(scale, dict):
@@ -44,8 +45,13 @@ def put_scale(state: State, request: Request) -> Outcome:
         cause = Cause("FieldValueInvalid", message, "spec.replicas")
         raise Invalid("Scale", old["metadata"]["name"], [cause], group="autoscaling")
 
+    path: Sequence[str] = ("spec", "replicas")
+    if resource.custom is not None and resource.custom.scale is not None:
+        path = resource.custom.scale.spec_replicas
+
     def scaled(obj: Object) -> Object:
-        return {**obj, "spec": {**obj["spec"], "replicas": replicas}}
+        changed: Object = _with(obj, path, replicas)
+        return changed
 
     outcome = change(state, request, scaled)
     after = scale_of(resource, msgpack.unpackb(outcome.body))
@@ -55,30 +61,49 @@ def put_scale(state: State, request: Request) -> Outcome:
 def scale_of(resource: Resource, obj: Object) -> Object:
     """Return the autoscaling/v1 Scale of a workload."""
     metadata = obj["metadata"]
-    spec, status = obj.get("spec", {}), obj.get("status", {})
-    selector = spec.get("selector")
-    if resource.id == "replicationcontrollers":
-        text = str(set_selector(selector or {}))
+    if resource.custom is not None and resource.custom.scale is not None:
+        paths = resource.custom.scale
+        wanted, count = _at(obj, paths.spec_replicas), _at(obj, paths.status_replicas)
+        text = str(_at(obj, paths.selector) or "") if paths.selector else ""
     else:
-        text = str(label_selector(selector))
+        spec, status = obj.get("spec", {}), obj.get("status", {})
+        wanted, count, selector = spec.get("replicas"), status.get("replicas"), spec.get("selector")
+        by_set = resource.id == "replicationcontrollers"
+        text = str(set_selector(selector or {}) if by_set else label_selector(selector))
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {k: metadata[k] for k in kept if k in metadata},
-        "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
+        "spec": {"replicas": wanted} if wanted else {},
         "status": {
-            "replicas": status.get("replicas", 0),
+            "replicas": count or 0,
             **({"selector": text} if text else {}),
         },
     }
+
+
+def _at(obj: Object, path: Sequence[str]) -> Any:
+    """Return what a path leads to, None if it is not there."""
+    found: Any = obj
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _with(obj: Any, path: Sequence[str], value: Any) -> Any:
+    """Return an object that has a value at a path."""
+    if not path:
+        return value
+    inner = obj if isinstance(obj, dict) else {}
+    return {**inner, path[0]: _with(inner.get(path[0]), path[1:], value)}
 
 
 def bind(state: State, request: Request) -> Outcome:
     """Assign a pod to a node. Raises: NotFound, Conflict, Invalid."""
     pod = _found(state, request)
     body = msgpack.unpackb(request.body) if request.body else {}
-    check_kind(resource_of(request), body, "Binding")
+    check_kind(state.resource_of(request), body, "Binding")
     name, metadata = request.name, pod["metadata"]
     told = body.get("metadata") or {}
     if told.get("uid") not in (None, "", metadata["uid"]):
@@ -102,7 +127,7 @@ def bind(state: State, request: Request) -> Outcome:
     if pod["spec"].get("schedulingGates"):
         raise Conflict("pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
     bound = _bound(state, pod, node, told.get("annotations") or {})
-    state.put(resource_of(request), bound, request, create=False)
+    state.put(state.resource_of(request), bound, request, create=False)
     return _created(state, request)
 
 
@@ -117,7 +142,7 @@ def finalize(state: State, request: Request) -> Outcome:
 
     Raises: NotFound, Conflict.
     """
-    resource = resource_of(request)
+    resource = state.resource_of(request)
     old = _found(state, request)
     body = msgpack.unpackb(request.body) if request.body else {}
     body.setdefault("metadata", {}).setdefault("name", request.name)
@@ -162,7 +187,7 @@ def _target_problem(target: dict[str, Any]) -> Cause:
 
 
 def _found(state: State, request: Request) -> Object:
-    obj = state.get(request.resource, request.namespace, request.name)
+    obj = state.found(state.resource_of(request), request.namespace, request.name)
     if obj is None:
         raise NotFound(request.resource, request.name)
     return obj

@@ -19,12 +19,20 @@ from kubeloop.actors.requests.metadata import (
     prepare_update,
 )
 from kubeloop.actors.requests.patching import apply_patch, decoded, decoded_patch
-from kubeloop.actors.requests.state import Object, State, resource_of
+from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.admission import namespaces, nodes, pods
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.custom import in_order
 from kubeloop.api.defaults import apply_defaults
-from kubeloop.api.errors import AlreadyExists, BadRequest, Cause, Invalid, NotFound
+from kubeloop.api.errors import (
+    AlreadyExists,
+    BadRequest,
+    Cause,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+)
 from kubeloop.api.qos import qos_class
 from kubeloop.api.resources import Resource
 from kubeloop.api.validation import validate_create, validate_status_update, validate_update
@@ -34,12 +42,15 @@ Transform = Callable[[Object], Object]
 
 API_SERVER_USER: Final = "system:apiserver"
 _SERVICES: Final = "services"
+_TERMINATING: Final = "create not allowed while custom resource definition is terminating"
 _LOOPBACK: Final = re.compile(r'Invalid value: "([^"]+)": may not be in the loopback range')
 
 
 def create(state: State, request: Request) -> Outcome:
     """Create an object. Raises: any ApiError a creation can meet."""
-    resource = resource_of(request)
+    resource = state.resource_of(request)
+    if resource.custom is not None and resource.custom.terminating:
+        raise MethodNotAllowed(_TERMINATING)
     body = _body(request)
     check_kind(resource, body)
     obj, warnings = decoded(resource, body, request)
@@ -52,6 +63,8 @@ def create(state: State, request: Request) -> Outcome:
     apply_defaults(resource, obj)
     if resource.id == "pods":
         obj["status"]["qosClass"] = qos_class(obj)
+    if resource.custom is not None:
+        obj = in_order(obj)
     _refuse(resource, obj, _allowed_here(state, request, validate_create(resource, obj)))
     namespace, name = request.namespace, obj["metadata"]["name"]
     if state.get(resource.id, namespace, name) is not None:
@@ -64,16 +77,16 @@ def create(state: State, request: Request) -> Outcome:
 
 def update(state: State, request: Request) -> Outcome:
     """Replace an object, or its status. Raises: any ApiError an update can meet."""
-    resource = resource_of(request)
+    resource = state.resource_of(request)
     body = _body(request)
     check_kind(resource, body)
     wanted, warnings = decoded(resource, body, request)
     wanted.setdefault("metadata", {})
     check_namespace(resource, wanted, request)
     if (
-        strategy(resource.id).create_on_update
+        strategy(resource).create_on_update
         and not request.subresource
-        and state.get(resource.id, request.namespace, request.name) is None
+        and state.found(resource, request.namespace, request.name) is None
     ):
         wanted["metadata"].pop("resourceVersion", None)
         return create(state, request)
@@ -87,11 +100,11 @@ def patch(state: State, request: Request) -> Outcome:
     renewed = renew(state, request)
     if renewed is not None:
         return renewed
-    resource = resource_of(request)
+    resource = state.resource_of(request)
     warnings: list[str] = []
 
     def patched(old: Object) -> Object:
-        raw = apply_patch(request, old, resource.api_version, resource.kind)
+        raw = apply_patch(request, old, resource)
         if not isinstance(raw, dict):
             raise BadRequest("a patch must leave an object")
         check_kind(resource, raw)
@@ -108,8 +121,8 @@ def patch(state: State, request: Request) -> Outcome:
 
 def change(state: State, request: Request, transform: Transform) -> Outcome:
     """Change an existing object by `transform`; write nothing if nothing changes."""
-    resource = resource_of(request)
-    old = state.get(resource.id, request.namespace, request.name)
+    resource = state.resource_of(request)
+    old = state.found(resource, request.namespace, request.name)
     if old is None:
         raise NotFound(resource.id, request.name)
     new = transform(old)
@@ -133,7 +146,9 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
 
 def write(state: State, request: Request, old: Object, new: Object) -> Outcome:
     """Commit `new` in the place of `old`, unless they are equal or `new` is due to disappear."""
-    resource = resource_of(request)
+    resource = state.resource_of(request)
+    if resource.custom is not None:
+        new = in_order(new)
     if finish_if_due(state, resource, old, new, request):
         return Outcome(request.tag, 200, state.store.revision, msgpack.packb(new))
     if new != old:

@@ -139,6 +139,11 @@ def budget(obj: Json, now_unix: float) -> list[Any]:
     ]
 
 
+def definition(obj: Json, now_unix: float) -> list[Any]:
+    """NAME, CREATED AT."""
+    return [obj["metadata"]["name"], obj["metadata"].get("creationTimestamp")]
+
+
 def plain(obj: Json, now_unix: float) -> list[Any]:
     """Return the cells of a kind that has only a name and an age."""
     return [name_of(obj), humanize.since(created(obj), now_unix)]

@@ -14,9 +14,19 @@ from typing import Final
 
 from kubeloop.api.defaulting.tools import Json, child
 from kubeloop.api.errors import Cause
+from kubeloop.api.problems import Problems
 from kubeloop.api.resources import Resource
-from kubeloop.api.validation import jobs, metadata, others, pods, policy, services, sets, workloads
-from kubeloop.api.validation.problems import Problems
+from kubeloop.api.validation import (
+    definitions,
+    jobs,
+    metadata,
+    others,
+    pods,
+    policy,
+    services,
+    sets,
+    workloads,
+)
 
 __all__ = ["validate_create", "validate_status_update", "validate_update"]
 
@@ -50,6 +60,9 @@ _RULES: Final[Mapping[str, _Rules]] = {
         sets.controller_revision, last=sets.controller_revision_update
     ),
     "cronjobs.batch": _Rules(jobs.cron_job),
+    "customresourcedefinitions.apiextensions.k8s.io": _Rules(
+        definitions.definition, last=definitions.definition_update
+    ),
     "daemonsets.apps": _Rules(
         sets.daemon_set, last=workloads.same_selector, status=sets.daemon_set_status
     ),
@@ -90,6 +103,8 @@ def validate_create(resource: Resource, obj: Json) -> list[Cause]:
         rules.whole(problems, obj)
     if rules.new:
         rules.new(problems, obj)
+    if resource.custom is not None:
+        problems += resource.custom.problems(obj)
     return problems
 
 
@@ -99,29 +114,33 @@ def validate_update(resource: Resource, obj: Json, old: Json) -> list[Cause]:
     if rules.fixed and not child(obj, "metadata").get("resourceVersion"):
         problems.invalid("metadata.resourceVersion", 0, "must be specified for an update")
         return problems
-    _metadata_change(problems, obj, old)
+    _metadata_change(problems, resource, obj, old)
     if rules.change:
         rules.change(problems, obj, old)
     if rules.whole:
         rules.whole(problems, obj)
     if rules.last:
         rules.last(problems, obj, old)
+    if resource.custom is not None:
+        problems += resource.custom.problems(obj, old)
     return problems
 
 
 def validate_status_update(resource: Resource, obj: Json, old: Json) -> list[Cause]:
     """Return what is wrong with a new status; [] if nothing is."""
     problems, rules = Problems(), _RULES.get(resource.id, _Rules())
-    _metadata_change(problems, obj, old)
+    _metadata_change(problems, resource, obj, old)
     if rules.status:
         rules.status(problems, obj)
     if rules.status_change:
         rules.status_change(problems, obj, old)
+    if resource.custom is not None:
+        problems += resource.custom.problems(obj, old)
     return problems
 
 
-def _metadata_change(problems: Problems, obj: Json, old: Json) -> None:
+def _metadata_change(problems: Problems, resource: Resource, obj: Json, old: Json) -> None:
     """Check the metadata twice, as the registry and then the kind itself do."""
     new, was = child(obj, "metadata"), child(old, "metadata")
-    metadata.on_update(problems, new, was)
-    metadata.on_update(problems, new, was)
+    metadata.on_update(problems, resource, new, was)
+    metadata.on_update(problems, resource, new, was)

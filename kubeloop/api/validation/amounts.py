@@ -3,7 +3,7 @@
 from typing import Any
 
 from kubeloop.api import names
-from kubeloop.api.validation.problems import Problems
+from kubeloop.api.problems import Problems
 
 
 def check(problems: Problems, field: str, value: Any) -> None:

@@ -5,8 +5,8 @@ from typing import Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.problems import Problems
 from kubeloop.api.validation import probes, resources
-from kubeloop.api.validation.problems import Problems
 from kubeloop.api.validation.volumes import local_path
 
 PROTOCOLS: Final = ("SCTP", "TCP", "UDP")

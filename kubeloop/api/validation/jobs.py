@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 from kubeloop.api.cron import Schedule
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.errors import BadRequest
+from kubeloop.api.problems import Problems
 from kubeloop.api.selectors import label_selector
 from kubeloop.api.validation import metadata, pods, selectors
-from kubeloop.api.validation.problems import Problems
 
 CRON_NAME_MAX: Final = 52  # A Job's name adds eleven characters, and ends up in labels.
 _MODES: Final = ("Indexed", "NonIndexed")

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json
+from kubeloop.api.problems import Problems, quote
 from kubeloop.api.resources import Resource
-from kubeloop.api.validation.problems import Problems, quote
 
 ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 
@@ -20,6 +20,7 @@ _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
     "StatefulSet": names.dns1123_label,  # Its pods' hostnames begin with it.
 }
 _OWNER_KEYS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
+_EXTENSIONS: Final = "apiextensions.k8s.io"
 _ORPHAN: Final = "orphan"
 _FOREGROUND: Final = "foregroundDeletion"
 STANDARD_FINALIZERS: Final = ("kubernetes", _ORPHAN, _FOREGROUND)
@@ -33,7 +34,7 @@ def name_check(kind: str) -> names.Check:
 
 def on_create(problems: Problems, resource: Resource, meta: Json) -> None:
     """Check the metadata of a new object whose name, if generated, has been generated."""
-    check = name_check(resource.kind)
+    check = names.dns1123_subdomain if resource.custom else name_check(resource.kind)
     name, prefix = meta.get("name") or "", meta.get("generateName") or ""
     if prefix:
         problems.invalid_each("metadata.generateName", prefix, names.generated(check)(prefix))
@@ -45,10 +46,10 @@ def on_create(problems: Problems, resource: Resource, meta: Json) -> None:
     problems.not_negative("metadata.generation", meta.get("generation"))
     _common(problems, meta)
     finalizers(problems, "metadata.finalizers", meta.get("finalizers") or ())
-    _standard_finalizers(problems, meta)
+    _standard_finalizers(problems, resource, meta)
 
 
-def on_update(problems: Problems, meta: Json, old: Json) -> None:
+def on_update(problems: Problems, resource: Resource, meta: Json, old: Json) -> None:
     """Check changed metadata. What only the server sets may be left out: it stays as it was."""
     had, has = set(old.get("finalizers") or ()), set(meta.get("finalizers") or ())
     if old.get("deletionTimestamp") and (more := sorted(has - had)):
@@ -67,7 +68,7 @@ def on_update(problems: Problems, meta: Json, old: Json) -> None:
     for key in ("deletionTimestamp", "deletionGracePeriodSeconds"):
         problems.immutable(f"metadata.{key}", meta.get(key), old.get(key))
     _common(problems, meta)
-    _standard_finalizers(problems, meta)
+    _standard_finalizers(problems, resource, meta)
 
 
 def sorted_labels(values: Mapping[str, Any] | None) -> Json | None:
@@ -102,7 +103,9 @@ def finalizers(problems: Problems, field: str, values: Sequence[str]) -> None:
         problems.invalid(field, list(values), detail)
 
 
-def _standard_finalizers(problems: Problems, meta: Json) -> None:
+def _standard_finalizers(problems: Problems, resource: Resource, meta: Json) -> None:
+    if resource.custom is not None or resource.group == _EXTENSIONS:
+        return  # Their registry has no such rule: names that are not qualified are in use.
     for number, name in enumerate(meta.get("finalizers") or ()):
         if "/" not in name and name not in STANDARD_FINALIZERS:
             problems.invalid(f"metadata.finalizers[{number}]", name, NOT_A_FINALIZER)

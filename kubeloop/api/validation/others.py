@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.problems import Problems
 from kubeloop.api.validation import metadata, resources, selectors
-from kubeloop.api.validation.problems import Problems
 
 DATA_BYTES_MAX: Final = 1024 * 1024
 

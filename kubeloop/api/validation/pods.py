@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.problems import Problems
 from kubeloop.api.validation import containers, metadata, resources, selectors
-from kubeloop.api.validation.problems import Problems
 from kubeloop.api.validation.volumes import volumes
 
 _INT32_MAX: Final = 2**31 - 1

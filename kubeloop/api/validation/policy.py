@@ -3,8 +3,8 @@
 from typing import Final
 
 from kubeloop.api.defaulting.tools import Json, maybe
+from kubeloop.api.problems import Problems
 from kubeloop.api.validation import amounts, selectors
-from kubeloop.api.validation.problems import Problems
 
 _EVICTION_POLICIES: Final = ("AlwaysAllow", "IfHealthyBudget")
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
-from kubeloop.api.validation.problems import Problems
+from kubeloop.api.problems import Problems
 
 _HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _COUNTS: Final = (

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from kubeloop.api import names, quantities
 from kubeloop.api.defaulting.tools import Json, maybe
-from kubeloop.api.validation.problems import NOT_NEGATIVE, Problems
+from kubeloop.api.problems import NOT_NEGATIVE, Problems
 
 _CONTAINER: Final = ("cpu", "memory", "ephemeral-storage")
 _OTHER: Final = ("pods", "services", "storage", "secrets", "configmaps", "resourcequotas")

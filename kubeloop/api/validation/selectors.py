@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.problems import Problems
 from kubeloop.api.validation import metadata
-from kubeloop.api.validation.problems import Problems
 
 EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 

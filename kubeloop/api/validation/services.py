@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.problems import Problems
 from kubeloop.api.validation import metadata, probes
 from kubeloop.api.validation.containers import PROTOCOLS
-from kubeloop.api.validation.problems import Problems
 
 KUBELET_PORT: Final = 10250
 AFFINITY_SECONDS_MAX: Final = 86400

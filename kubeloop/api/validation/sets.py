@@ -4,9 +4,9 @@ from typing import Final
 
 from kubeloop.api.defaulting.tools import Json, maybe
 from kubeloop.api.errors import BadRequest
+from kubeloop.api.problems import Problems
 from kubeloop.api.selectors import label_selector
 from kubeloop.api.validation import amounts, metadata, pods, selectors
-from kubeloop.api.validation.problems import Problems
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
 _ROLLING: Final = "spec.updateStrategy.rollingUpdate"

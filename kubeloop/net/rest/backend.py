@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.net.gate import Feed, Wake, Wanted
 
 
@@ -19,6 +20,9 @@ class Backend(Protocol):
 
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
         """Return what a watch reads. wake: as of `Hub.open`. Raises: Expired; as `Gate.open`."""
+
+    def catalogue(self) -> Catalogue:
+        """Return the kinds there are."""
 
     def revision(self) -> int:
         """Return the newest durable revision."""

@@ -1,6 +1,6 @@
 """The documents that are no resources: discovery, OpenAPI, version, health, the list of paths.
 
-All but health are made once and kept as bytes.
+All but health are made once for each catalogue of kinds, and kept as bytes.
 """
 
 import functools
@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kubeloop.api import discovery
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import PathNotFound
 from kubeloop.net.rest.backend import Version
 from kubeloop.net.rest.negotiation import JSON, discovery_version
 from kubeloop.net.rest.rendering import dumps
 
 _TEXT: Final = "text/plain; charset=utf-8"
+_remembered: Final = functools.lru_cache(maxsize=32)  # Catalogues come and go with definitions.
 HEALTH: Final = ("healthz", "livez", "readyz")
 _CHECKS: Final = ("ping", "log", "store", "api-server")
 OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -36,21 +38,6 @@ NOT_FOUND: Final = Document(b"404 page not found\n", _TEXT, 404)
 """What Kubernetes answers outside of its API groups."""
 
 
-_NO_DEFINITIONS: Final = Document(
-    dumps(
-        {
-            "kind": "CustomResourceDefinitionList",
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "metadata": {"resourceVersion": "1"},
-            "items": [],
-        }
-    ),
-    JSON,
-)
-"""There are no custom resources. kubectl asks before it says `no matches for kind "Foo"`; without
-an answer it would blame the server."""
-
-
 class Documents:
     """Finds the document of a path.
 
@@ -60,49 +47,54 @@ class Documents:
     def __init__(self, version: Version, address: str) -> None:
         self.version, self.address = version, address
 
-    def find(self, segments: tuple[str, ...], parameters: dict[str, str], accept: str) -> Document:
+    def find(
+        self,
+        segments: tuple[str, ...],
+        parameters: dict[str, str],
+        accept: str,
+        catalogue: Catalogue,
+    ) -> Document:
         """Return the document of a path. Raises: PathNotFound, NotAcceptable."""
         match segments:
             case ():
-                return Document(dumps({"paths": self._paths()}), JSON)
+                return Document(dumps({"paths": self._paths(catalogue)}), JSON)
             case ("version",):
                 return Document(dumps(self.version.document()), JSON)
             case ("api",) | ("apis",):
-                return self._root(segments[0], accept)
+                return self._root(catalogue, segments[0], accept)
             case ("api", "v1"):
-                return _resource_list("", "v1")
+                return _resource_list(catalogue, "", "v1")
             case ("apis", group):
-                found = discovery.api_group(group)
+                found = discovery.api_group(catalogue, group)
                 return NOT_FOUND if found is None else Document(dumps(found), JSON)
             case ("apis", group, version):
-                if discovery.api_group(group) is None:
+                if discovery.api_group(catalogue, group) is None:
                     return NOT_FOUND
-                return _resource_list(group, version)
+                return _resource_list(catalogue, group, version)
             case ("openapi", "v3", *rest):
-                return _openapi_v3("/".join(rest), parameters)
+                return _openapi_v3(catalogue, "/".join(rest), parameters)
             case ("openapi", "v2"):
-                return _openapi_v2(accept)
-            case ("apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"):
-                return NOT_FOUND if "watch" in parameters else _NO_DEFINITIONS
+                return _openapi_v2(catalogue, accept)
             case (check, *names) if check in HEALTH:
                 return health(check, names, verbose="verbose" in parameters)
         return NOT_FOUND
 
-    def _root(self, which: str, accept: str) -> Document:
+    def _root(self, catalogue: Catalogue, which: str, accept: str) -> Document:
         version = discovery_version(accept)
         if version:
-            return _aggregated(core=which == "api", version=version)
-        content = discovery.api_groups() if which == "apis" else self._api_versions()
-        return Document(dumps(content), JSON)
+            return _aggregated(catalogue, core=which == "api", version=version)
+        if which == "apis":
+            return Document(dumps(discovery.api_groups(catalogue)), JSON)
+        return Document(dumps(self._api_versions()), JSON)
 
     def _api_versions(self) -> dict[str, Any]:
         return discovery.api_versions(self.address)
 
-    def _paths(self) -> list[str]:
+    def _paths(self, catalogue: Catalogue) -> list[str]:
         checks = [f"/{check}" for check in HEALTH]
         checks += [f"/{check}/{name}" for check in HEALTH for name in _CHECKS]
         openapi = ["/openapi/v2", "/openapi/v3"]
-        return sorted([*discovery.paths(), *checks, *openapi, "/version"])
+        return sorted([*discovery.paths(catalogue), *checks, *openapi, "/version"])
 
 
 def health(check: str, names: list[str], *, verbose: bool) -> Document:
@@ -120,70 +112,70 @@ def etag(body: bytes) -> str:
     return f'"{hashlib.sha512(body).hexdigest().upper()}"'
 
 
-@functools.cache
-def _aggregated(*, core: bool, version: str) -> Document:
-    body = dumps(discovery.aggregated(core=core, version=version))
+@_remembered
+def _aggregated(catalogue: Catalogue, *, core: bool, version: str) -> Document:
+    body = dumps(discovery.aggregated(catalogue, core=core, version=version))
     parameters = f"g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
     headers = {"Cache-Control": "public", "Etag": etag(body), "Vary": "Accept"}
     return Document(body, f"{JSON};{parameters}", headers=headers)
 
 
-@functools.cache
-def _resource_list(group: str, version: str) -> Document:
-    found = discovery.resource_list(group, version)
+@_remembered
+def _resource_list(catalogue: Catalogue, group: str, version: str) -> Document:
+    found = discovery.resource_list(catalogue, group, version)
     if found is None:
         raise PathNotFound
     return Document(dumps(found), JSON)
 
 
-def _openapi_v3(path: str, parameters: dict[str, str]) -> Document:
+def _openapi_v3(catalogue: Catalogue, path: str, parameters: dict[str, str]) -> Document:
     if not path:
-        return _openapi_index()
-    found = _openapi_document(path)
+        return _openapi_index(catalogue)
+    found = _openapi_document(catalogue, path)
     if found is None or parameters.get("hash") != found.headers["Etag"].strip('"'):
         return found or NOT_FOUND
     headers = {**found.headers, "Cache-Control": _IMMUTABLE}
     return Document(found.body, found.content_type, headers=headers)
 
 
-@functools.cache
-def _openapi_index() -> Document:
+@_remembered
+def _openapi_index(catalogue: Catalogue) -> Document:
     from kubeloop.api import openapi
 
-    return Document(dumps(openapi.v3_index()), _TEXT)
+    return Document(dumps(openapi.v3_index(catalogue)), _TEXT)
 
 
-@functools.cache
-def _openapi_document(path: str) -> Document | None:
+@_remembered
+def _openapi_document(catalogue: Catalogue, path: str) -> Document | None:
     from kubeloop.api import openapi
 
-    entry = openapi.v3_index()["paths"].get(path)
+    entry = openapi.v3_index(catalogue)["paths"].get(path)
     if entry is None:
         return None
     tag = entry["serverRelativeURL"].partition("?hash=")[2]
-    return Document(dumps(openapi.v3_document(path)), JSON, headers={"Etag": f'"{tag}"'})
+    return Document(dumps(openapi.v3_document(path, catalogue)), JSON, headers={"Etag": f'"{tag}"'})
 
 
-def _openapi_v2(accept: str) -> Document:
+def _openapi_v2(catalogue: Catalogue, accept: str) -> Document:
     """Return the one document of everything: in protobuf for kubectl, which reads no other."""
     if OPENAPI_V2_PROTOBUF.partition(".v1.0")[0] in accept:
-        return _openapi_v2_protobuf()
-    return _openapi_v2_json()
+        return _openapi_v2_protobuf(catalogue)
+    return _openapi_v2_json(catalogue)
 
 
-@functools.cache
-def _openapi_v2_protobuf() -> Document:
+@_remembered
+def _openapi_v2_protobuf(catalogue: Catalogue) -> Document:
     from kubeloop.api import openapi
     from kubeloop.net.rest.gnostic import encode
 
-    body = encode(openapi.v2_document())
+    body = encode(openapi.v2_document(catalogue))
     headers = {"Etag": etag(body), "Vary": "Accept"}
     return Document(body, OPENAPI_V2_PROTOBUF, headers=headers)
 
 
-@functools.cache
-def _openapi_v2_json() -> Document:
+@_remembered
+def _openapi_v2_json(catalogue: Catalogue) -> Document:
     from kubeloop.api import openapi
 
-    body = dumps(openapi.v2_document())
+    body = dumps(openapi.v2_document(catalogue))
     return Document(body, JSON, headers={"Etag": etag(body), "Vary": "Accept"})

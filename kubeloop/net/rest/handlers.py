@@ -197,7 +197,14 @@ class Handlers:
             options["fieldSelector"] = f"metadata.name={target.name}"
         where = ("list", target.resource.id, target.namespace)
         outcome = await self.backend.ask(
-            Request(*where, options=options, user=call.user, agent=call.agent, id=call.id)
+            Request(
+                *where,
+                options=options,
+                user=call.user,
+                agent=call.agent,
+                id=call.id,
+                version=_version(target),
+            )
         )
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
@@ -318,7 +325,13 @@ def _request(call: Call, verb: str, asked: options.Options) -> Request:
         call.user,
         agent=call.agent,
         id=call.id,
+        version=_version(target),
     )
+
+
+def _version(target: Target) -> str:
+    """Return the version to ask for: of a built-in kind there is one."""
+    return target.resource.version if target.resource.custom is not None else ""
 
 
 def _object(call: Call, asked: options.Options) -> Body:

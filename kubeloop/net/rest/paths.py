@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from kubeloop.api.catalogue import BUILT_IN, Catalogue
 from kubeloop.api.errors import BadRequest, PathNotFound
-from kubeloop.api.resources import BY_PLURAL, GROUP_VERSIONS, Resource
+from kubeloop.api.resources import Resource
 
 _NAMESPACES: Final = "namespaces"
 STREAMS: Final = ("exec", "attach", "portforward")
 """Subresources of pods that Kubernetes has and the resource table does not: they are streams."""
 
-_GROUPS: Final = frozenset(group for group, _ in GROUP_VERSIONS)
 _ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -51,14 +51,16 @@ def split(raw_path: str) -> tuple[str, ...]:
     return tuple(_decode(segment) for segment in segments)
 
 
-def find(segments: tuple[str, ...]) -> Target | None:
+def find(segments: tuple[str, ...], catalogue: Catalogue = BUILT_IN) -> Target | None:
     """Return the target of a path's segments; None if it is not below a version of ours.
+
+    catalogue: what there is.
 
     Raises: PathNotFound for a version or resource that is not there, BadRequest for a bad name.
     """
     if segments[:1] == ("api",) and segments[1:2] == ("v1",):
         group, version, rest = "", "v1", segments[2:]
-    elif segments[:1] == ("apis",) and len(segments) >= 3 and segments[1] in _GROUPS:
+    elif segments[:1] == ("apis",) and len(segments) >= 3 and segments[1] in catalogue.groups:
         group, version, rest = segments[1], segments[2], segments[3:]
     else:
         return None
@@ -66,19 +68,21 @@ def find(segments: tuple[str, ...]) -> Target | None:
     if watch:
         rest = rest[1:]
     if not rest:
-        if watch or (group, version) not in GROUP_VERSIONS:
+        if watch or (group, version) not in catalogue.group_versions:
             raise PathNotFound
         return None
-    return _target(group, version, rest, watch=watch)
+    return _target(catalogue, group, version, rest, watch=watch)
 
 
-def _target(group: str, version: str, rest: tuple[str, ...], *, watch: bool) -> Target:
+def _target(
+    catalogue: Catalogue, group: str, version: str, rest: tuple[str, ...], *, watch: bool
+) -> Target:
     namespace = ""
     if rest[0] == _NAMESPACES and len(rest) >= 3:
-        inner = BY_PLURAL.get((group, version, rest[2]))
+        inner = catalogue.by_plural.get((group, version, rest[2]))
         if inner is not None and inner.namespaced:
             namespace, rest = _checked(rest[1]), rest[2:]
-    resource = BY_PLURAL.get((group, version, rest[0]))
+    resource = catalogue.by_plural.get((group, version, rest[0]))
     if resource is None or len(rest) > 3:
         raise PathNotFound
     name = _checked(rest[1]) if len(rest) > 1 else ""

@@ -108,10 +108,14 @@ class Answers:
 
     def _plain(self, items: Sequence[bytes], meta: dict[str, Any]) -> Iterator[bytes]:
         head = {
-            "kind": f"{self.resource.kind}List",
+            "kind": self.resource.list_kind or f"{self.resource.kind}List",
             "apiVersion": self.resource.api_version,
             "metadata": meta,
         }
+        if self.resource.custom is not None:  # Each says what it is: a client may not know it.
+            objects = [msgpack.unpackb(item) for item in items]
+            yield render({**head, "items": objects}, self.media)
+            return
         if self.media.type != JSON or self.media.pretty:
             yield render({**head, "items": [_bare(item) for item in items]}, self.media)
             return

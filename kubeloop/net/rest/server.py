@@ -144,11 +144,12 @@ class RestServer:
         user = ""
         if not (segments and segments[0] in OPEN):
             user = self._authenticator.user(request.headers.get("Authorization"))
-        target = paths.find(segments)
+        catalogue = self.backend.catalogue()
+        target = paths.find(segments, catalogue)
         parameters = parse_query(query)
         accept = request.headers.get("Accept", "")
         if target is None:
-            document = self._documents.find(segments, dict(parameters), accept)
+            document = self._documents.find(segments, dict(parameters), accept, catalogue)
             return _document(document, request, headers)
         call = Call(
             method=request.method,

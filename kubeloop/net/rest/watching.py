@@ -104,7 +104,7 @@ class Teller:
         return event_line("BOOKMARK", obj)
 
     def _fact(self, fact: Fact) -> bytes:
-        plain = not self.media.form
+        plain = not self.media.form and not self._differs(fact.revision)
         if plain and self.choice.everything:
             known = self.cache.known(fact)
             if known is not None:
@@ -112,7 +112,18 @@ class Teller:
         change = transition(fact, self.choice)
         if change is None:
             return b""
-        return self.cache.line(fact, change) if plain else self._line(*change)
+        if plain:
+            return self.cache.line(fact, change)
+        type_, obj = change
+        custom = self.resource.custom
+        return self._line(type_, obj if custom is None else custom.served(obj, fact.revision))
+
+    def _differs(self, revision: int) -> bool:
+        """Tell whether what was written at a revision is told otherwise than it is stored."""
+        custom = self.resource.custom
+        return custom is not None and (
+            custom.storage != custom.api_version or revision < custom.revision
+        )
 
     def _line(self, type_: str, obj: Object) -> bytes:
         if self.media.form == "Table":

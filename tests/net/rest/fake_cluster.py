@@ -10,6 +10,7 @@ from kubeloop.actors.requests.bootstrap import bootstrap_objects
 from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import BUILT_IN, Catalogue
 from kubeloop.api.resources import BY_KIND
 from kubeloop.net.gate import Feed, Wake, Wanted
 from kubeloop.store.store import Store
@@ -50,6 +51,9 @@ class FakeCluster:
             labels=wanted.labels,
             wake=wake,
         )
+
+    def catalogue(self) -> Catalogue:
+        return BUILT_IN
 
     def revision(self) -> int:
         return self.store.durable

@@ -308,14 +308,6 @@ async def test_openapi(http: Http) -> None:
         assert (await response.read()).startswith(b"\x0a\x032.0\x12")
 
 
-async def test_there_are_no_custom_resources(http: Http) -> None:
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    status, listed = await call(http, "GET", path)
-    assert (status, listed["kind"], listed["items"]) == (200, "CustomResourceDefinitionList", [])
-    async with http.get(f"{path}?watch=1") as response:
-        assert response.status == 404
-
-
 async def test_the_root_lists_paths_that_exist(http: Http) -> None:
     _, root = await call(http, "GET", "/")
     assert {"/api/v1", "/apis/apps/v1", "/version"} <= set(root["paths"])

@@ -41,6 +41,11 @@ class Problems(list[Cause]):
         for detail in details:
             self.invalid(field, value, detail)
 
+    def wrong_type(self, field: str, value: Any, detail: str) -> None:
+        """Add: the value is of another type than it should be."""
+        cause = "FieldValueTypeInvalid"
+        self.append(Cause(cause, f"Invalid value: {show(value)}: {detail}", field))
+
     def required(self, field: str, detail: str = "") -> None:
         """Add: there must be a value."""
         text = f"Required value: {detail}" if detail else "Required value"
