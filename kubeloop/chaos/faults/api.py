@@ -25,6 +25,7 @@ class Who:
     """Any client by a pattern of its name; drawn it is everybody."""
 
     simplest = ANY
+    told = "a pattern of a client's name, `'*'` for everybody"
 
     def draw(self, chance: Random) -> str:
         return ANY
@@ -41,13 +42,25 @@ class Who:
         return st.just(ANY)
 
 
+class What(Mostly):
+    """Any resource by its id, those of custom kinds, too; drawn it is a built-in one, or all."""
+
+    told = "a resource id, as `'pods'` or `'foos.example.com'`; `'*'` for all"
+
+    def check(self, value: Any) -> str:
+        return "" if isinstance(value, str) and value else "must be a resource id, '*' for all"
+
+    def simpler(self, value: Any) -> Sequence[Any]:
+        return super().simpler(value) if value in self.values else (ANY,)
+
+
 WHO: Final = Who()
 VERBS: Final = Mostly(
     *(ANY, "write", "read", "create", "update", "patch", "delete", "deletecollection"),
     *("get", "list", "watch"),
 )
 WRITES: Final = OneOf(*("write", "create", "update", "patch", "delete"))
-KINDS_OF_OBJECTS: Final = Mostly(ANY, *RESOURCES)
+KINDS_OF_OBJECTS: Final = What(ANY, *RESOURCES)
 NTH: Final = Mostly(*range(21))
 
 
