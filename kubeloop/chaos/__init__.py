@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from kubeloop.chaos.generate import Profile, plan_of, plans
     from kubeloop.chaos.invariants import Invariant, Sight, invariant, standard
     from kubeloop.chaos.machine import ClusterMachine
+    from kubeloop.chaos.manifests import manifests
     from kubeloop.chaos.orders import Bounds
     from kubeloop.chaos.plan import Plan
     from kubeloop.chaos.playing import Violation, play
@@ -174,6 +175,7 @@ __all__ = [
     "find",
     "follow",
     "invariant",
+    "manifests",
     "plan_of",
     "plans",
     "play",
@@ -225,6 +227,7 @@ _HOMES = {
     "finding": ["Found", "as_test", "find"],
     "generate": ["Profile", "plan_of", "plans"],
     "machine": ["ClusterMachine"],
+    "manifests": ["manifests"],
     "orders": ["Bounds"],
     "plan": ["Plan"],
     "playing": ["Violation", "play"],

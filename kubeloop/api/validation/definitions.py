@@ -308,7 +308,7 @@ def _defaults(problems: Problems, at: str, schema: Json) -> None:
         there = f"{at}.{path}.default" if path else f"{at}.default"
         for wrong in Structural(node).problems(node["default"]):
             field = f"{there}.{wrong.field}" if wrong.field else there
-            text = wrong.message.replace(" in body", "").replace(": :", ":")
+            text = wrong.message.replace(f": {wrong.field} in body ", ": ")
             problems.append(type(wrong)(wrong.reason, text, field))
 
 
