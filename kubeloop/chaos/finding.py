@@ -58,6 +58,8 @@ def find(
     """
 
     def failure(plan: Plan) -> Violation | None:
+        if operator is not None and plan.rest != profile.rest:
+            return None  # An operator that needs the endpoint cannot do without to be simpler.
         try:
             play(plan, monitors=monitors, operator=operator, **options)
         except Violation as violation:

@@ -70,6 +70,7 @@ class Watching:
         for monitor in self.monitors:
             self.culprit = monitor.name
             monitor.begin(self.stage)
+        self.culprit = ""
         self._open()
         self.stage.followers.append(self._follow)
 

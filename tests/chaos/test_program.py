@@ -122,10 +122,20 @@ def test_an_operator_that_ends_by_itself_or_fails_is_told() -> None:
         await asyncio.sleep(1)
         raise LookupError("no such luck")
 
-    with pytest.raises(Violation, match="the operator has ended"):
+    with pytest.raises(Violation, match="the operator has ended") as seen:
         played(ends, OperatorCrashes(at_s=5))
+    assert seen.value.monitor == "operator"
     with pytest.raises(LookupError, match="no such luck"):
         played(fails, OperatorCrashes(at_s=5))
+
+
+def test_it_is_killed_whoever_is_ready_first() -> None:
+    async def operator(stage: Stage) -> None:
+        await asyncio.gather(*(asyncio.sleep(1000) for _ in range(5)))
+
+    for seed in range(10):
+        crash = OperatorCrashes(at_s=5, for_s=5)
+        play(Plan(seed=seed, policy="pct", nodes=0, happenings=(crash,)), operator=operator)
 
 
 def test_one_that_cannot_be_killed_is_told() -> None:
