@@ -15,10 +15,10 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.requests.core import Core
+from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import error_of
-from kubeloop.api.resources import find
 from kubeloop.net.client import ALL, KubeObject
 from kubeloop.store.causality import Chain, told, why
 from kubeloop.store.facts import Cause, Fact, key_of, prefix_of
@@ -59,7 +59,7 @@ class Past:
         return [KubeObject(msgpack.unpackb(item)) for item in outcome.items]
 
     def _ask(self, verb: str, kind: str, namespace: str, **more: Any) -> Outcome:
-        resource = find(kind)
+        resource = self._core.state.catalogue().named(kind)
         where = "" if namespace == ALL or not resource.namespaced else namespace
         outcome = self._core.handle(Request(verb, resource.id, where, **more))
         if outcome.code >= 400:
@@ -127,7 +127,7 @@ class TimeTravel:
 
     def history(self, kind: str, name: str, *, namespace: str = NAMESPACE) -> list[Moment]:
         """Return the changes of an object that are retained, oldest first."""
-        resource = find(kind)
+        resource = Definitions(self.store).catalogue().named(kind)
         key = key_of(resource.id, namespace if resource.namespaced else "", name)
         return [_moment(fact) for fact in self.store.history.versions(key)]
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import Expired
-from kubeloop.api.resources import RESOURCES
 from kubeloop.chaos.calls import Calls
 from kubeloop.net.gate import Feed, Hung, Open, Pass, Severed, Torn, Wake, Wanted, WatchEnded
 from kubeloop.sim.transport import HOST
 from kubeloop.store.facts import Fact
+from kubeloop.store.routes import EVERYTHING
 
 if TYPE_CHECKING:
     from kubeloop.chaos.stage import Stage
@@ -348,7 +348,7 @@ class Gatekeeper:
         """Hear of everything that is published: then what watches may be shown is more."""
         if self._pulse is None:
             hub = self._stage.cluster.hub
-            self._pulse = hub.open(resources=list(RESOURCES), revision=self.durable, wake=self.beat)
+            self._pulse = hub.open(resources=[EVERYTHING], revision=self.durable, wake=self.beat)
 
 
 def _watches(match: Match, wanted: Wanted) -> bool:

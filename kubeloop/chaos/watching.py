@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from kubeloop.api.resources import RESOURCES
+from kubeloop.actors.requests.definitions import Definitions
+from kubeloop.api.catalogue import DEFINITIONS
+from kubeloop.api.errors import Expired
 from kubeloop.chaos.stage import Mark, Stage
 from kubeloop.store.facts import Fact
 
@@ -105,12 +107,26 @@ class Watching:
         self._open()
 
     def _open(self) -> None:
-        hub, revision = self.stage.cluster.hub, self.outcome.revision
-        self._cursor = hub.open(resources=list(RESOURCES), revision=revision, wake=self._hear)
+        """Hear of every kind there is, each by its own way: what one of them tells wrong shows."""
+        cluster, revision = self.stage.cluster, self.outcome.revision
+        try:
+            kinds = list(Definitions(cluster.store).catalogue(revision).by_id)
+        except Expired:
+            kinds = list(cluster.catalogue().by_id)
+        self._cursor = cluster.hub.open(resources=kinds, revision=revision, wake=self._hear)
         self._hear()
 
     def _hear(self) -> None:
         facts = self._cursor.take(_TAKE)
+        defines = next((f.revision for f in facts if f.resource == DEFINITIONS), None)
+        if defines is None:
+            self._tell(facts)
+            return
+        self._tell([fact for fact in facts if fact.revision <= defines])
+        self._cursor.close()
+        self._open()  # There may be another kind from then on.
+
+    def _tell(self, facts: Sequence[Fact]) -> None:
         if not facts:
             return
         outcome = self.outcome

@@ -26,6 +26,7 @@ class Cause(NamedTuple):
     user: str
 
 
+CLAIMED = "/registry/ranges/"  # Below: which object has an address, or a port.
 NO_CAUSE = Cause("", "", 0, "")
 
 
@@ -79,6 +80,11 @@ def key_of(resource: str, namespace: str, name: str) -> str:
     return (
         f"/registry/{resource}/{namespace}/{name}" if namespace else f"/registry/{resource}/{name}"
     )
+
+
+def is_object(fact: Fact) -> bool:
+    """Tell whether a fact is about an object of the API, and not about what is claimed by one."""
+    return not fact.key.startswith(CLAIMED)
 
 
 def prefix_of(resource: str, namespace: str = "") -> str:

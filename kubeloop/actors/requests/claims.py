@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.store.facts import CLAIMED
 from kubeloop.store.history import Write
 
-RANGES: Final = "/registry/ranges"
+RANGES: Final = CLAIMED.rstrip("/")
 ADDRESSES: Final = "serviceips"
 PORTS: Final = "servicenodeports"
 

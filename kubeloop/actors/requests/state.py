@@ -15,6 +15,7 @@ from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.claims import claim_key, claimant, claims
 from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import AlreadyExists, Conflict, PathNotFound, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
@@ -62,11 +63,15 @@ class State:
             settings.service_cidr, settings.node_ports, self.owner_of_claim
         )
 
+    def catalogue(self) -> Catalogue:
+        """Return the kinds there are now."""
+        return self._definitions.catalogue()
+
     def resource_of(self, request: Request) -> Resource:
         """Return the resource a request is about. Raises: PathNotFound."""
         resource = RESOURCES.get(request.resource)
         if resource is None:
-            resource = self._definitions.catalogue().find(request.resource, request.version)
+            resource = self.catalogue().find(request.resource, request.version)
         if resource is None:
             raise PathNotFound
         return resource

@@ -48,7 +48,7 @@ class AcknowledgedWrites(Watcher):
         self._check()
         for done in self.tale.stage.acknowledged:
             self._look_up(done)
-        for resource in RESOURCES:
+        for resource in self.tale.view.catalogue.by_id:
             self._compare(resource)
 
     def _check(self) -> None:
@@ -104,7 +104,8 @@ def _is_about(fact: Fact, request: Request) -> bool:
     name = request.name
     if not name and request.body:
         name = (msgpack.unpackb(request.body).get("metadata") or {}).get("name", "")
-    namespace = request.namespace if RESOURCES[request.resource].namespaced else ""
+    known = RESOURCES.get(request.resource)
+    namespace = request.namespace if known is None or known.namespaced else ""
     if not name:  # The API server has chosen one.
         return fact.key.startswith(prefix_of(request.resource, namespace))
     return fact.key == key_of(request.resource, namespace, name)

@@ -11,7 +11,6 @@ chaos.play(plan, monitors=lambda: [*chaos.standard(), no_secret_is_plain])
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, overload
 
-from kubeloop.api.resources import find
 from kubeloop.chaos.invariants.tale import Object, Tale
 from kubeloop.chaos.watching import Broken
 from kubeloop.store.facts import Fact
@@ -34,14 +33,14 @@ class Sight:
 
     def objects(self, kind: str, *, namespace: str = "") -> list[Object]:
         """Return the objects of a kind, of one namespace or of all, the oldest first."""
-        found = self._tale.view.list(find(kind).id)
+        found = self._tale.view.list(self._tale.view.catalogue.named(kind).id)
         if not namespace:
             return list(found)
         return [obj for obj in found if obj["metadata"].get("namespace") == namespace]
 
     def get(self, kind: str, name: str, namespace: str = "default") -> Object | None:
         """Return one object, None if there is none."""
-        resource = find(kind)
+        resource = self._tale.view.catalogue.named(kind)
         return self._tale.view.get(resource.id, namespace if resource.namespaced else "", name)
 
     @property

@@ -7,7 +7,6 @@ Names and IDs: UIDs"; "Pod Lifecycle: Pod phase"; "Service: Choosing your own IP
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kubeloop.api.resources import RESOURCES
 from kubeloop.chaos.invariants.tale import (
     DEPLOYMENTS,
     DONE,
@@ -23,7 +22,7 @@ from kubeloop.chaos.invariants.tale import (
     writer,
 )
 from kubeloop.chaos.watching import Broken
-from kubeloop.store.facts import Fact
+from kubeloop.store.facts import Fact, is_object
 
 
 class Revisions(Watcher):
@@ -46,7 +45,7 @@ class Revisions(Watcher):
             self._compared = self.tale.cluster.store.history.floor
         kept = self.tale.since(self._compared)
         if kept is not None:
-            _compare(facts, [f for f in kept if f.resource in RESOURCES], self._compared)
+            _compare(facts, list(filter(is_object, kept)), self._compared)
         self._compared = self.tale.revision
 
     def see(self, change: Change) -> None:

@@ -7,7 +7,7 @@ Source: Kubernetes, "Garbage Collection: Owners and dependents, Cascading deleti
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kubeloop.api.resources import BY_KIND, RESOURCES
+from kubeloop.api.resources import Resource
 from kubeloop.chaos.invariants.tale import (
     NODES,
     PODS,
@@ -108,7 +108,7 @@ class Ownership(Watcher):
                 )
 
     def rest(self) -> None:
-        for resource in RESOURCES:
+        for resource in self.tale.view.catalogue.by_id:
             for obj in self.tale.view.list(resource):
                 key = key_of(resource, obj["metadata"].get("namespace", ""), _name(obj))
                 self._check_owners(key, obj)
@@ -117,7 +117,7 @@ class Ownership(Watcher):
 
     def _check_owners(self, key: str, obj: Object) -> None:
         for reference in _references(obj):
-            known = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+            known = self._kind(reference)
             if known is None or (known.namespaced and not obj["metadata"].get("namespace")):
                 continue  # Nobody can tell.
             if self._owner(reference, obj) is None:
@@ -138,9 +138,13 @@ class Ownership(Watcher):
             f"{obj['metadata']['deletionTimestamp']}: {why}"
         )
 
+    def _kind(self, reference: Mapping[str, Any]) -> Resource | None:
+        wanted = reference["apiVersion"], reference["kind"]
+        return self.tale.view.catalogue.by_kind.get(wanted)
+
     def _owner(self, reference: Mapping[str, Any], dependent: Object) -> Object | None:
         """Return the object a reference names, None if there is none of that uid."""
-        resource = BY_KIND.get((reference["apiVersion"], reference["kind"]))
+        resource = self._kind(reference)
         if resource is None:
             return None
         namespace = dependent["metadata"].get("namespace", "") if resource.namespaced else ""
