@@ -28,14 +28,23 @@ class Record:
 
     @property
     def alive(self) -> bool:
-        """Whether its process still runs."""
+        """Whether its process still runs; one that has ended, and nobody has asked how, does not."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
-            return True
-        return True
+            pass
+        return not _has_ended(self.pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process is a zombie, where the system tells: it may be one for a while."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return told.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 def data_home() -> Path:
