@@ -28,7 +28,7 @@ class Record:
 
     @property
     def alive(self) -> bool:
-        """Whether its process still runs; one that has ended, and nobody has asked how, does not."""
+        """Whether its process still runs; one whose end nobody has asked for does not."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
