@@ -1,7 +1,7 @@
 """Turn Kubernetes' published schemas into the small table kubeloop/api/schema.msgpack.
 
 Input:  the definitions inside the `kubernetes-validate` package (the `explain` extra), and the
-        kinds that kubeloop/api/resources.py serves.
+        kinds that kubeloop/api/resources.py tells of.
 Output: every type those kinds can reach, without descriptions; see kubeloop/api/schema.py for the
         form. The same input gives the same bytes.
 Usage:  python tools/generate_schema.py

@@ -1,0 +1,1 @@
+"""The kinds that are built in, as rows of data: a module per group."""

@@ -1,0 +1,64 @@
+"""What a row of the table of kinds is: a kind as discovery tells of it, with its subresources."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kubeloop.api.custom import CustomKind
+
+_ALL: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """A subresource: the verbs it takes, and the kind it speaks if that is not its parent's."""
+
+    name: str
+    verbs: tuple[str, ...]
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind, as discovery tells of it.
+
+    fields:    the field selectors it supports beside metadata.name and metadata.namespace.
+    list_kind: the kind of its lists, if that is not the kind with "List" behind.
+    custom:    of a custom kind, what its definition says; None for what is built in.
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = _ALL
+    subresources: tuple[Subresource, ...] = ()
+    fields: tuple[str, ...] = ()
+    list_kind: str = ""
+    custom: "CustomKind | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The name used in keys and errors: "pods", "deployments.apps"."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def api_version(self) -> str:
+        """The apiVersion of its objects: "v1", "apps/v1"."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def subresource(self, name: str) -> Subresource | None:
+        """Return the subresource called `name`, None if there is none."""
+        return next((s for s in self.subresources if s.name == name), None)
+
+
+_GPU: Final = ("get", "patch", "update")
+STATUS: Final = Subresource("status", _GPU)
+SCALE: Final = Subresource("scale", _GPU, "autoscaling", "v1", "Scale")
+WORKLOAD: Final = (STATUS, SCALE)
