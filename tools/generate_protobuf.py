@@ -28,7 +28,10 @@ PACKAGES: Final = {
     "batch": "batch.v1",
     "coordination.k8s.io": "coordination.v1",
     "discovery.k8s.io": "discovery.v1",
+    "node.k8s.io": "node.v1",
     "policy": "policy.v1",
+    "scheduling.k8s.io": "scheduling.v1",
+    "storage.k8s.io": "storage.v1",
 }
 EXTRA: Final = {
     "autoscaling/v1 Scale": "autoscaling.v1.Scale",
@@ -67,9 +70,18 @@ KEPT_NUMBERS: Final = """
     CronJobSpec.failedJobsHistoryLimit
     PodDisruptionBudgetStatus.disruptionsAllowed PodDisruptionBudgetStatus.currentHealthy
     PodDisruptionBudgetStatus.desiredHealthy PodDisruptionBudgetStatus.expectedPods
+    PriorityClass.value StorageClass.allowVolumeExpansion VolumeAttachmentStatus.attached
+    CSIDriverSpec.attachRequired CSIDriverSpec.podInfoOnMount CSIDriverSpec.storageCapacity
+    CSIDriverSpec.requiresRepublish CSIDriverSpec.seLinuxMount VolumeNodeResources.count
+    CSIDriverSpec.nodeAllocatableUpdatePeriodSeconds CSIDriverSpec.serviceAccountTokenInSecrets
+    TokenRequest.expirationSeconds VolumeError.errorCode
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """
+    PersistentVolumeSpec.volumeMode PersistentVolumeSpec.volumeAttributesClassName
+    VolumeAttachmentSource.persistentVolumeName PriorityClass.preemptionPolicy
+    StorageClass.reclaimPolicy StorageClass.volumeBindingMode StorageClass.provisioner
+    CSIDriverSpec.fsGroupPolicy TypedObjectReference.apiGroup TypedObjectReference.namespace
     LeaseSpec.holderIdentity LeaseSpec.preferredHolder LeaseSpec.strategy
     PersistentVolumeClaimSpec.storageClassName PersistentVolumeClaimSpec.volumeAttributesClassName
     PersistentVolumeClaimSpec.volumeMode
@@ -102,7 +114,7 @@ def kinds_of(fields: dict[str, Any]) -> dict[str, str]:
     """Return "apps/v1 Deployment" → "apps.v1.Deployment", for all that may be a body."""
     kinds = dict(EXTRA)
     for resource in RESOURCES.values():
-        message = f"{PACKAGES[resource.group]}.{resource.kind}"
+        message = f"{PACKAGES.get(resource.group, resource.group)}.{resource.kind}"
         for suffix in ("", "List"):
             if message + suffix in fields:
                 kinds[f"{resource.api_version} {resource.kind}{suffix}"] = message + suffix

@@ -11,7 +11,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kubeloop.api.defaulting import jobs, pods, services, sets, workloads
+from kubeloop.api.defaulting import jobs, pods, quotas, services, sets, storage, workloads
 from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
 from kubeloop.api.resources import Resource
 
@@ -106,10 +106,15 @@ def _budget(obj: Json) -> None:
 _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "Endpoints"): services.endpoints,
     ("v1", "Event"): _event,
+    ("v1", "LimitRange"): quotas.limit_range,
     ("v1", "Namespace"): _namespace,
     ("v1", "Node"): _node,
+    ("v1", "PersistentVolume"): storage.persistent_volume,
+    ("v1", "PersistentVolumeClaim"): storage.persistent_volume_claim,
     ("v1", "Pod"): pods.pod,
+    ("v1", "PodTemplate"): quotas.pod_template,
     ("v1", "ReplicationController"): workloads.replication_controller,
+    ("v1", "ResourceQuota"): quotas.resource_quota,
     ("v1", "Secret"): _secret,
     ("v1", "Service"): services.service,
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): _definition,
@@ -121,5 +126,13 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("batch/v1", "CronJob"): jobs.cron_job,
     ("batch/v1", "Job"): jobs.job,
     ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,
+    ("node.k8s.io/v1", "RuntimeClass"): quotas.runtime_class,
     ("policy/v1", "PodDisruptionBudget"): _budget,
+    ("scheduling.k8s.io/v1", "PriorityClass"): quotas.priority_class,
+    ("storage.k8s.io/v1", "CSIDriver"): storage.csi_driver,
+    ("storage.k8s.io/v1", "CSINode"): storage.csi_node,
+    ("storage.k8s.io/v1", "CSIStorageCapacity"): storage.capacity,
+    ("storage.k8s.io/v1", "StorageClass"): storage.storage_class,
+    ("storage.k8s.io/v1", "VolumeAttachment"): storage.attachment,
+    ("storage.k8s.io/v1", "VolumeAttributesClass"): storage.attributes_class,
 }

@@ -6,6 +6,7 @@ take the list, a path and a value, and append. The texts of the values are those
 Source: k8s.io/apimachinery/pkg/util/validation/field.
 """
 
+import difflib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -122,3 +123,10 @@ def _escape(char: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def diff(new: Any, old: Any) -> str:
+    """Return the lines in which two parts of objects differ, with a few round them."""
+    after, before = (json.dumps(s, indent=2, sort_keys=True).splitlines() for s in (new, old))
+    lines = list(difflib.unified_diff(after, before, n=3, lineterm=""))[2:]  # No names of files.
+    return "\n".join([*lines, ""])

@@ -8,7 +8,18 @@ Source: the API resource lists of Kubernetes 1.37 (`/api/v1`, `/apis/GROUP/VERSI
 from collections.abc import Mapping
 from typing import Final
 
-from kubeloop.api.kinds import apiextensions, apps, batch, coordination, core, discovery, policy
+from kubeloop.api.kinds import (
+    apiextensions,
+    apps,
+    batch,
+    coordination,
+    core,
+    discovery,
+    node,
+    policy,
+    scheduling,
+    storage,
+)
 from kubeloop.api.kinds.row import SCALE, STATUS, Resource, Subresource
 
 __all__ = (
@@ -29,8 +40,11 @@ _ROWS: Final[tuple[Resource, ...]] = (
     *apps.ROWS,
     *batch.ROWS,
     *policy.ROWS,
+    *storage.ROWS,
     *apiextensions.ROWS,
+    *scheduling.ROWS,
     *coordination.ROWS,
+    *node.ROWS,
     *discovery.ROWS,
 )
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
-from kubeloop.api.printing import custom, jobs, others, pods, services
+from kubeloop.api.printing import custom, jobs, others, pods, quotas, services, storage
 from kubeloop.api.resources import Resource
 
 Row = Callable[[Json, float], list[Any]]
@@ -20,10 +20,15 @@ _ROWS: Final[Mapping[str, Row]] = {
     "configmaps": others.config_map,
     "endpoints": services.endpoints,
     "events": others.event,
+    "limitranges": others.definition,
     "namespaces": others.namespace,
     "nodes": others.node,
+    "persistentvolumeclaims": storage.claim,
+    "persistentvolumes": storage.volume,
     "pods": pods.row,
+    "podtemplates": quotas.pod_template,
     "replicationcontrollers": others.replication_controller,
+    "resourcequotas": quotas.resource_quota,
     "secrets": others.secret,
     "serviceaccounts": others.plain,
     "services": services.service,
@@ -38,6 +43,14 @@ _ROWS: Final[Mapping[str, Row]] = {
     "statefulsets.apps": others.stateful_set,
     "endpointslices.discovery.k8s.io": services.endpoint_slice,
     "leases.coordination.k8s.io": others.lease,
+    "runtimeclasses.node.k8s.io": quotas.runtime_class,
+    "priorityclasses.scheduling.k8s.io": quotas.priority_class,
+    "csidrivers.storage.k8s.io": storage.driver,
+    "csinodes.storage.k8s.io": storage.node,
+    "csistoragecapacities.storage.k8s.io": storage.capacity,
+    "storageclasses.storage.k8s.io": storage.storage_class,
+    "volumeattachments.storage.k8s.io": storage.attachment,
+    "volumeattributesclasses.storage.k8s.io": storage.attributes_class,
 }
 
 

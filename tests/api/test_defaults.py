@@ -38,6 +38,7 @@ NOT_OURS = {
     "spec.volumes",
     "spec.containers.volumeMounts",
     "status.conditions",
+    "status.lastPhaseTransitionTime",
     "status.qosClass",
 }
 PRUNED = {"foo"}  # An unknown field: decoding drops it.

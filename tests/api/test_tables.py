@@ -61,11 +61,11 @@ def test_every_kind_has_a_cell_for_every_column_even_when_empty(resource: Resour
     types = {
         "string": str,
         "integer": int,
-        "boolean": str,
+        "boolean": (bool, str),
         "date": (str, type(None)),
     }  # CronJobs tell "True" or "False".
     # Declared as text; so Kubernetes.
-    numbers = {"Up-to-date", "Available", "Data", "Count", "Revision"}
+    numbers = {"Up-to-date", "Available", "Data", "Count", "Revision", "AllowVolumeExpansion"}
     for cell, column in zip(shown["rows"][0]["cells"], shown["columnDefinitions"], strict=True):
         assert isinstance(cell, types[column["type"]] if column["name"] not in numbers else int)
 

@@ -22,11 +22,15 @@ pytestmark = pytest.mark.kubectl
 
 DEADLINE_S = 60.0
 KINDS = (
-    "configmaps controllerrevisions.apps cronjobs.batch "
-    "customresourcedefinitions.apiextensions.k8s.io daemonsets.apps deployments.apps endpoints "
-    "endpointslices.discovery.k8s.io events jobs.batch leases.coordination.k8s.io namespaces nodes "
-    "poddisruptionbudgets.policy pods replicasets.apps replicationcontrollers secrets "
-    "serviceaccounts services statefulsets.apps"
+    "configmaps controllerrevisions.apps cronjobs.batch csidrivers.storage.k8s.io "
+    "csinodes.storage.k8s.io csistoragecapacities.storage.k8s.io "
+    "customresourcedefinitions.apiextensions.k8s.io daemonsets.apps deployments.apps "
+    "endpoints endpointslices.discovery.k8s.io events jobs.batch leases.coordination.k8s.io "
+    "limitranges namespaces nodes persistentvolumeclaims persistentvolumes "
+    "poddisruptionbudgets.policy pods podtemplates priorityclasses.scheduling.k8s.io "
+    "replicasets.apps replicationcontrollers resourcequotas runtimeclasses.node.k8s.io "
+    "secrets serviceaccounts services statefulsets.apps storageclasses.storage.k8s.io "
+    "volumeattachments.storage.k8s.io volumeattributesclasses.storage.k8s.io"
 )
 WEB = """
 apiVersion: apps/v1
@@ -160,7 +164,10 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
         "batch/v1",
         "coordination.k8s.io/v1",
         "discovery.k8s.io/v1",
+        "node.k8s.io/v1",
         "policy/v1",
+        "scheduling.k8s.io/v1",
+        "storage.k8s.io/v1",
         "v1",
     ]
     assert "is running at https://127.0.0.1" in await kubectl("cluster-info")

@@ -24,6 +24,13 @@ MANIFESTS = {
     " metadata: {name: x}, revision: 3, data: {spec: {}}}",
     "cronjobs.batch": "{apiVersion: batch/v1, kind: CronJob, metadata: {name: x}, spec: {schedule:"
     f' "0 0 1 1 *", jobTemplate: {{spec: {{template: {{spec: {ONCE}}}}}}}}}}}',
+    "csidrivers.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata:"
+    " {name: x.csi.example}, spec: {podInfoOnMount: true}}",
+    "csinodes.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind: CSINode, metadata: {name:"
+    " x-csi-node}, spec: {drivers: [{name: x.csi.example, nodeID: here, topologyKeys:"
+    " [zone]}]}}",
+    "csistoragecapacities.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind:"
+    " CSIStorageCapacity, metadata: {name: x}, storageClassName: fast, capacity: 5Gi}",
     "customresourcedefinitions.apiextensions.k8s.io": "{apiVersion: apiextensions.k8s.io/v1, kind:"
     " CustomResourceDefinition, metadata: {name: xs.kinds.example}, spec: {group: kinds.example,"
     " scope: Namespaced, names: {plural: xs, kind: X}, versions: [{name: v1, served: true, storage:"
@@ -42,28 +49,56 @@ MANIFESTS = {
     f" template: {{spec: {ONCE}}}}}}}",
     "leases.coordination.k8s.io": "{apiVersion: coordination.k8s.io/v1, kind: Lease,"
     " metadata: {name: x}, spec: {holderIdentity: me, leaseDurationSeconds: 9}}",
+    "limitranges": "{apiVersion: v1, kind: LimitRange, metadata: {name: x}, spec: {limits: [{type:"
+    " PersistentVolumeClaim, min: {storage: 1Mi}}]}}",
     "namespaces": "{apiVersion: v1, kind: Namespace, metadata: {name: x-namespace}}",
     "nodes": "{apiVersion: v1, kind: Node, metadata: {name: x-node}, spec: {unschedulable: true}}",
+    "persistentvolumeclaims": "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name:"
+    " x}, spec: {storageClassName: nobodys, accessModes: [ReadWriteOnce], resources:"
+    " {requests: {storage: 1Gi}}}}",
+    "persistentvolumes": "{apiVersion: v1, kind: PersistentVolume, metadata: {name: x-volume},"
+    " spec: {storageClassName: of-none, accessModes: [ReadWriteOnce], capacity: {storage:"
+    " 1Gi}, hostPath: {path: /x}}}",
     "poddisruptionbudgets.policy": "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata:"
     " {name: x}, spec: {minAvailable: 1, selector: {matchLabels: {app: none}}}}",
     "pods": "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers:"
     ' [{name: c, image: "nginx:1"}], terminationGracePeriodSeconds: 1}}',
+    "podtemplates": "apiVersion: v1\nkind: PodTemplate\nmetadata: {name: x}"
+    + TEMPLATE.replace("\n  ", "\n"),
+    "priorityclasses.scheduling.k8s.io": "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass,"
+    " metadata: {name: x-class}, value: 7, description: seven}",
     "replicasets.apps": "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: x}\nspec:\n"
     "  replicas: 0\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "replicationcontrollers": "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: x}\n"
     "spec:\n  replicas: 0\n  selector: {app: x}" + TEMPLATE,
+    "resourcequotas": "{apiVersion: v1, kind: ResourceQuota, metadata: {name: x}, spec: {hard:"
+    " {pods: '9', limits.cpu: '4'}}}",
+    "runtimeclasses.node.k8s.io": "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata:"
+    " {name: x-run}, handler: runc}",
     "secrets": "{apiVersion: v1, kind: Secret, metadata: {name: x}, data: {a: Yg==}}",
     "serviceaccounts": "{apiVersion: v1, kind: ServiceAccount, metadata: {name: x}}",
     "services": "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {selector: {app: x},"
     " ports: [{port: 80}]}}",
     "statefulsets.apps": "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: x}\nspec:\n"
     "  replicas: 0\n  serviceName: x\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
+    "storageclasses.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind: StorageClass,"
+    " metadata: {name: x-storage}, provisioner: example.com/disk}",
+    "volumeattachments.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind:"
+    " VolumeAttachment, metadata: {name: x-attachment}, spec: {attacher: csi.example,"
+    " nodeName: here, source: {persistentVolumeName: v}}}",
+    "volumeattributesclasses.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind:"
+    " VolumeAttributesClass, metadata: {name: x-attributes}, driverName: csi.example,"
+    " parameters: {a: b}}",
 }
 COLUMNS = {
     "configmaps": "NAME DATA AGE",
     "controllerrevisions.apps": "NAME CONTROLLER REVISION AGE",
     "cronjobs.batch": "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES"
     " SELECTOR",
+    "csidrivers.storage.k8s.io": "NAME ATTACHREQUIRED PODINFOONMOUNT STORAGECAPACITY"
+    " TOKENREQUESTS REQUIRESREPUBLISH MODES AGE",
+    "csinodes.storage.k8s.io": "NAME DRIVERS AGE",
+    "csistoragecapacities.storage.k8s.io": "NAME STORAGECLASSNAME CAPACITY",
     "customresourcedefinitions.apiextensions.k8s.io": "NAME CREATED AT",
     "daemonsets.apps": "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE"
     " CONTAINERS IMAGES SELECTOR",
@@ -73,17 +108,30 @@ COLUMNS = {
     "events": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
     "jobs.batch": "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
     "leases.coordination.k8s.io": "NAME HOLDER AGE",
+    "limitranges": "NAME CREATED AT",
     "namespaces": "NAME STATUS AGE",
     "nodes": "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION"
     " CONTAINER-RUNTIME",
+    "persistentvolumeclaims": "NAME STATUS VOLUME CAPACITY ACCESS MODES STORAGECLASS"
+    " VOLUMEATTRIBUTESCLASS AGE VOLUMEMODE",
+    "persistentvolumes": "NAME CAPACITY ACCESS MODES RECLAIM POLICY STATUS CLAIM STORAGECLASS"
+    " VOLUMEATTRIBUTESCLASS REASON AGE VOLUMEMODE",
     "poddisruptionbudgets.policy": "NAME MIN AVAILABLE MAX UNAVAILABLE ALLOWED DISRUPTIONS AGE",
     "pods": "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES",
+    "podtemplates": "NAME CONTAINERS IMAGES POD LABELS",
+    "priorityclasses.scheduling.k8s.io": "NAME VALUE GLOBAL-DEFAULT AGE PREEMPTIONPOLICY",
     "replicasets.apps": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
     "replicationcontrollers": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
+    "resourcequotas": "NAME REQUEST LIMIT AGE",
+    "runtimeclasses.node.k8s.io": "NAME HANDLER AGE",
     "secrets": "NAME TYPE DATA AGE",
     "serviceaccounts": "NAME AGE",
     "services": "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR",
     "statefulsets.apps": "NAME READY AGE CONTAINERS IMAGES",
+    "storageclasses.storage.k8s.io": "NAME PROVISIONER RECLAIMPOLICY VOLUMEBINDINGMODE"
+    " ALLOWVOLUMEEXPANSION AGE",
+    "volumeattachments.storage.k8s.io": "NAME ATTACHER PV NODE ATTACHED AGE",
+    "volumeattributesclasses.storage.k8s.io": "NAME DRIVERNAME AGE",
 }
 
 

@@ -88,8 +88,8 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
     metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
     row = strategy(resource)
-    if row.generation:
-        metadata["generation"] = 1
+    if row.generation and row.generation_first:
+        metadata["generation"] = row.generation_first
     if row.status_dropped:
         obj.pop("status", None)
     elif row.status is not None and not row.status_given:
@@ -144,7 +144,7 @@ def prepare_update(resource: Resource, old: Object, new: Object) -> None:
         new["status"] = dict(new.get("status") or {})
         stored_versions.remember(new)
     metadata = new["metadata"] = ordered_metadata(new["metadata"])
-    if row.generation and _counted(new, row) != _counted(old, row):
+    if row.generation and not row.uncounted and _counted(new, row) != _counted(old, row):
         metadata["generation"] = old["metadata"].get("generation", 0) + 1
         new["metadata"] = ordered_metadata(metadata)
 

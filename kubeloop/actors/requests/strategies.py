@@ -12,6 +12,8 @@ class Strategy:
     """How one kind is created, changed and deleted.
 
     generation:       metadata.generation counts the changes of everything but metadata and status.
+    generation_first: what it is of a new object; 0: it has none until it changes.
+    uncounted:        the generation of a new object stays, whatever changes.
     counted:          fields of metadata whose changes count as well.
     status:           the status a new object starts with; None if the kind has no status of its
                       own.
@@ -25,6 +27,8 @@ class Strategy:
     """
 
     generation: bool = False
+    generation_first: int = 1
+    uncounted: bool = False
     counted: tuple[str, ...] = ()
     status: Mapping[str, Any] | None = None
     status_dropped: bool = False
@@ -67,6 +71,17 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "cronjobs.batch": Strategy(generation=True, status={}),
     "poddisruptionbudgets.policy": Strategy(generation=True, status={}),
     "endpointslices.discovery.k8s.io": Strategy(generation=True, counted=("labels",)),
+    "persistentvolumes": Strategy(status={"phase": "Pending"}),
+    "persistentvolumeclaims": Strategy(status={"phase": "Pending"}),
+    "podtemplates": Strategy(generation=True),
+    "limitranges": Strategy(create_on_update=True),
+    "resourcequotas": Strategy(status={}),
+    "priorityclasses.scheduling.k8s.io": Strategy(generation=True, uncounted=True),
+    "runtimeclasses.node.k8s.io": Strategy(versioned=True),
+    "csidrivers.storage.k8s.io": Strategy(generation=True, generation_first=0, versioned=True),
+    "csinodes.storage.k8s.io": Strategy(versioned=True),
+    "csistoragecapacities.storage.k8s.io": Strategy(versioned=True),
+    "volumeattachments.storage.k8s.io": Strategy(status={"attached": False}, versioned=True),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),
     "leases.coordination.k8s.io": Strategy(create_on_update=True, versioned=True),

@@ -142,17 +142,19 @@ def _probe(probe: Json) -> None:
         grpc.setdefault("service", "")
 
 
-def _volume(volume: Json) -> None:
-    sources = [key for key, value in volume.items() if key != "name" and value is not None]
-    if not sources:
-        volume["emptyDir"] = {}
-    for source in sources:
-        if settings := maybe(volume, source) if source in _VOLUMES else None:
-            fill(settings, _VOLUMES[source])
-        elif source in _VOLUMES and volume[source] == {}:
-            volume[source] = dict(_VOLUMES[source])
+def volume_source(volume: Json) -> None:
+    """Fill in where a volume comes from: of pods, and persistent ones."""
+    for source, settings in _VOLUMES.items():
+        if (given := maybe(volume, source)) is not None:
+            fill(given, settings)
     if (path := maybe(volume, "hostPath")) is not None:
         path.setdefault("type", "")
+
+
+def _volume(volume: Json) -> None:
+    if not any(value is not None for key, value in volume.items() if key != "name"):
+        volume["emptyDir"] = {}
+    volume_source(volume)
     if image := maybe(volume, "image"):
         fill(image, {"pullPolicy": pull_policy(str(image.get("reference") or ""))})
     projections = items(maybe(volume, "projected"), "sources")
@@ -166,6 +168,8 @@ def _volume(volume: Json) -> None:
     claim = maybe(maybe(maybe(volume, "ephemeral"), "volumeClaimTemplate"), "spec")
     if claim is not None:
         fill(claim, {"volumeMode": "Filesystem"})
+        for kind in ("limits", "requests"):
+            resource_list(maybe(child(claim, "resources"), kind))
 
 
 def _requests_from_limits(resources: Json) -> None:

@@ -1,6 +1,6 @@
 """Defaults of StatefulSets, DaemonSets and ControllerRevisions."""
 
-from kubeloop.api.defaulting import pods
+from kubeloop.api.defaulting import pods, storage
 from kubeloop.api.defaulting.tools import Json, child, fill, items
 
 
@@ -35,9 +35,7 @@ def stateful_set(obj: Json) -> None:
     pods.template(child(spec, "template"))
     for claim in items(spec, "volumeClaimTemplates"):
         claim.update({"apiVersion": "v1", "kind": "PersistentVolumeClaim"})
-        fill(child(claim, "spec"), {"volumeMode": "Filesystem"})
-        child(claim["spec"], "resources")
-        fill(child(claim, "status"), {"phase": "Pending"})
+        storage.persistent_volume_claim(claim)
     spec.setdefault("serviceName", "")
     fill(spec, {"podManagementPolicy": "OrderedReady"})
     strategy = child(spec, "updateStrategy")

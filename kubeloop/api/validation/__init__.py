@@ -21,10 +21,13 @@ from kubeloop.api.validation import (
     jobs,
     metadata,
     others,
+    persistence,
     pods,
     policy,
+    quotas,
     services,
     sets,
+    storage,
     workloads,
 )
 
@@ -60,6 +63,9 @@ _RULES: Final[Mapping[str, _Rules]] = {
         sets.controller_revision, last=sets.controller_revision_update
     ),
     "cronjobs.batch": _Rules(jobs.cron_job),
+    "csidrivers.storage.k8s.io": _Rules(storage.driver, last=storage.driver_update),
+    "csinodes.storage.k8s.io": _Rules(storage.node, last=storage.node_update),
+    "csistoragecapacities.storage.k8s.io": _Rules(storage.capacity, last=storage.capacity_update),
     "customresourcedefinitions.apiextensions.k8s.io": _Rules(
         definitions.definition, last=definitions.definition_update
     ),
@@ -76,21 +82,43 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "events": _Rules(others.event),
     "jobs.batch": _Rules(jobs.job, last=jobs.job_update, status=jobs.job_status),
     "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),
+    "limitranges": _Rules(quotas.limit_range),
     "namespaces": _Rules(others.namespace, status=others.namespace_status),
     "nodes": _Rules(others.node, others.node_update),
+    "persistentvolumeclaims": _Rules(
+        persistence.claim, last=persistence.claim_update, status=persistence.claim_status
+    ),
+    "persistentvolumes": _Rules(persistence.volume, last=persistence.volume_update),
     "pods": _Rules(
         pods.pod, last=pods.on_update, new=pods.on_create, status_change=pods.on_status_update
     ),
     "poddisruptionbudgets.policy": _Rules(policy.budget, status=policy.budget_status),
+    "podtemplates": _Rules(quotas.pod_template),
+    "priorityclasses.scheduling.k8s.io": _Rules(
+        quotas.priority_class, last=quotas.priority_class_update
+    ),
     "replicasets.apps": _Rules(
         workloads.replica_set, last=workloads.same_selector, status=workloads.status
     ),
     "replicationcontrollers": _Rules(workloads.replication_controller, status=workloads.status),
+    "resourcequotas": _Rules(
+        quotas.resource_quota,
+        last=quotas.resource_quota_update,
+        status=quotas.resource_quota_status,
+    ),
+    "runtimeclasses.node.k8s.io": _Rules(quotas.runtime_class, last=quotas.runtime_class_update),
     "secrets": _Rules(others.secret, others.secret_update),
     "serviceaccounts": _Rules(),
     "services": _Rules(services.service, services.service_update, status=services.service_status),
     "statefulsets.apps": _Rules(
         sets.stateful_set, last=sets.stateful_set_update, status=sets.stateful_set_status
+    ),
+    "storageclasses.storage.k8s.io": _Rules(
+        storage.storage_class, last=storage.storage_class_update
+    ),
+    "volumeattachments.storage.k8s.io": _Rules(storage.attachment, last=storage.attachment_update),
+    "volumeattributesclasses.storage.k8s.io": _Rules(
+        storage.attributes_class, last=storage.attributes_class_update
     ),
 }
 

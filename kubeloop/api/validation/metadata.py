@@ -14,6 +14,7 @@ from kubeloop.api.resources import Resource
 ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 
 _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
+    "CSIDriver": names.path_segment,  # A rule of its own looks at the name.
     "Event": names.path_segment,
     "Namespace": names.dns1123_label,
     "Service": names.dns1123_label,

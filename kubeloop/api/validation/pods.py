@@ -1,12 +1,10 @@
 """Rules of pods and pod templates, and of the little that may change in a running pod."""
 
-import difflib
-import json
 from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
-from kubeloop.api.problems import Problems
+from kubeloop.api.problems import Problems, diff
 from kubeloop.api.validation import containers, metadata, resources, selectors
 from kubeloop.api.validation.volumes import volumes
 
@@ -58,9 +56,7 @@ def on_update(problems: Problems, obj: Json, old: Json) -> None:
     _only_deleted_gates(problems, spec, was)
     allowed = _with_allowed_changes(spec, was)
     if allowed != was:
-        detail = (
-            f"pod updates may not change fields other than {_CHANGEABLE}\n{_diff(allowed, was)}"
-        )
+        detail = f"pod updates may not change fields other than {_CHANGEABLE}\n{diff(allowed, was)}"
         problems.forbidden("spec", detail)
 
 
@@ -219,13 +215,6 @@ def _with_allowed_changes(spec: Json, was: Json) -> Json:
         if key in was:
             allowed[key] = was[key]
     return allowed
-
-
-def _diff(new: Json, old: Json) -> str:
-    """Return the lines in which two specs differ, with a few round them."""
-    after, before = (json.dumps(s, indent=2, sort_keys=True).splitlines() for s in (new, old))
-    lines = list(difflib.unified_diff(after, before, n=3, lineterm=""))[2:]  # No names of files.
-    return "\n".join([*lines, ""])
 
 
 def _never_back(

@@ -42,7 +42,7 @@ def affinity(problems: Problems, field: str, wanted: Json | None) -> None:
     if node := maybe(wanted, "nodeAffinity"):
         at = f"{field}.nodeAffinity"
         if (required := maybe(node, _REQUIRED)) is not None:
-            _node_selector(problems, f"{at}.{_REQUIRED}", required)
+            node_selector(problems, f"{at}.{_REQUIRED}", required)
         for number, term in enumerate(items(node, _PREFERRED)):
             here = f"{at}.{_PREFERRED}[{number}]"
             _weight(problems, here, term)
@@ -142,7 +142,8 @@ def _label_expression(problems: Problems, field: str, expression: Json) -> None:
         problems.invalid_each(f"{field}.values[{number}]", value, names.label_value(value))
 
 
-def _node_selector(problems: Problems, field: str, selector: Json) -> None:
+def node_selector(problems: Problems, field: str, selector: Json) -> None:
+    """Check a v1.NodeSelector."""
     terms = items(selector, "nodeSelectorTerms")
     if not terms:
         detail = "must have at least one node selector term"

@@ -38,7 +38,7 @@ def volumes(problems: Problems, field: str, given: list[Json]) -> set[str]:
     good: set[str] = set()
     for number, volume in enumerate(given):
         at, found = f"{field}[{number}]", Problems()
-        _source(found, at, volume)
+        source(found, at, volume)
         name = volume.get("name") or ""
         if name:
             found.invalid_each(f"{at}.name", name, names.dns1123_label(name))
@@ -65,27 +65,28 @@ def no_backsteps(problems: Problems, field: str, path: str) -> None:
         problems.invalid(field, path, "must not contain '..'")
 
 
-def _source(problems: Problems, field: str, volume: Json) -> None:
+def source(problems: Problems, field: str, volume: Json) -> None:
+    """Check where a volume comes from: exactly one source is told, with what it needs."""
     sources = [key for key, value in volume.items() if key != "name" and value is not None]
     if not sources:
         problems.required(field, "must specify a volume type")
-    for number, source in enumerate(sources):
-        at, settings = f"{field}.{source}", maybe(volume, source) or {}
+    for number, kind in enumerate(sources):
+        at, settings = f"{field}.{kind}", maybe(volume, kind) or {}
         if number:
             problems.forbidden(at, "may not specify more than one volume type")
             continue
-        for key in _REQUIRED.get(source, ()):
+        for key in _REQUIRED.get(kind, ()):
             if not settings.get(key):
                 problems.required(f"{at}.{key}")
-        if source in _MODES:
+        if kind in _MODES:
             _mode(problems, f"{at}.defaultMode", settings.get("defaultMode"))
-        if source in ("secret", "configMap"):
+        if kind in ("secret", "configMap"):
             _items(problems, at, settings)
-        elif source == "projected":
+        elif kind == "projected":
             _projected(problems, at, settings)
-        elif source == "emptyDir":
+        elif kind == "emptyDir":
             _empty_dir(problems, at, settings)
-        elif source == "hostPath":
+        elif kind == "hostPath":
             no_backsteps(problems, f"{at}.path", settings.get("path") or "")
             problems.one_of(f"{at}.type", settings.get("type") or "", _HOST_PATH_TYPES)
 

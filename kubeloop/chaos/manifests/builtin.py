@@ -90,6 +90,8 @@ def _required(short: str, type_: str) -> tuple[str, ...]:
 
 
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "CSIDriver": ("spec",),
+    "CSINode": ("spec",),
     "ConfigMap": (),
     "Container": ("image",),
     "ControllerRevision": ("revision",),
@@ -101,9 +103,15 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "EndpointSlice": ("endpoints",),
     "Job": ("spec",),
     "JobTemplateSpec": ("spec",),
+    "LimitRange": ("spec",),
+    "PersistentVolume": ("spec",),
+    "PersistentVolumeClaim": ("spec",),
+    "PersistentVolumeClaimSpec": ("accessModes", "resources"),
+    "PersistentVolumeSpec": ("accessModes", "capacity", "hostPath"),
     "Pod": ("spec",),
     "PodDisruptionBudget": ("spec",),
     "PodTemplateSpec": ("metadata", "spec"),
+    "PodTemplate": ("template",),
     "ReplicaSet": ("spec",),
     "ReplicaSetSpec": ("template",),
     "ReplicationController": ("spec",),
@@ -111,6 +119,7 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "Service": ("spec",),
     "ServiceSpec": ("ports",),
     "StatefulSet": ("spec",),
+    "VolumeAttributesClass": ("parameters",),
 }
 
 
@@ -228,6 +237,16 @@ def _stateful(spec: Json) -> Json:
     return spec
 
 
+def _persistent(spec: Json) -> Json:
+    """Have a volume be in one place; a local one tells on which node."""
+    place = spec.pop("hostPath")
+    if "local" in place:
+        expression = {"key": "kubernetes.io/hostname", "operator": "Exists"}
+        terms = [{"matchExpressions": [expression]}]
+        spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": terms}}
+    return {**spec, **place}
+
+
 def _toleration(one: Json) -> Json:
     if one.get("operator") == "Exists":
         one.pop("value", None)
@@ -259,6 +278,7 @@ _FITTED: Final[Mapping[str, Callable[[Json], Json]]] = {
     "Event": _event,
     "JobSpec": _once,
     "PodDisruptionBudgetSpec": _budget,
+    "PersistentVolumeSpec": _persistent,
     "PodSpec": _pod,
     "ReplicaSetSpec": _for_ever,
     "ReplicationControllerSpec": lambda spec: {

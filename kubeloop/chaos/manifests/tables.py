@@ -3,93 +3,27 @@
 Source: the API reference of Kubernetes 1.37, and the rules in `kubeloop.api.validation`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from kubeloop.chaos.manifests import storage
+from kubeloop.chaos.manifests.rows import (
+    Row,
+    either,
+    list_of,
+    made_of,
+    map_of,
+    one_of,
+    several,
+    whole,
+)
 from kubeloop.chaos.manifests.tools import NAMES, labels, object_of, unique
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-Row = Callable[[], "SearchStrategy[Any]"]
-
 _TIME: Final = "2026-01-01T00:00:00Z"
 _MICRO_TIME: Final = "2026-01-01T00:00:00.000000Z"
-
-
-def one_of(*values: Any) -> Row:
-    """Return the row of a field that is one of some values."""
-
-    def make() -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        return st.sampled_from(values)
-
-    return make
-
-
-def whole(low: int, high: int) -> Row:
-    """Return the row of a field that is a whole number."""
-
-    def make() -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        return st.integers(low, high)
-
-    return make
-
-
-def list_of(row: Row, most: int = 3) -> Row:
-    """Return the row of a field that is a list, whose items differ."""
-
-    def make() -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        return st.lists(row(), max_size=most, unique_by=repr)
-
-    return make
-
-
-def map_of(keys: Sequence[str], row: Row) -> Row:
-    """Return the row of a field that is a map."""
-
-    def make() -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        return st.dictionaries(st.sampled_from(keys), row(), max_size=3)
-
-    return make
-
-
-def made_of(*required: str, **fields: Row) -> Row:
-    """Return the row of a field that is an object."""
-    return lambda: object_of({name: row() for name, row in fields.items()}, required)
-
-
-def either(**fields: Row) -> Row:
-    """Return the row of an object that has just one of some fields."""
-
-    def make() -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        return st.one_of([object_of({name: row()}, [name]) for name, row in fields.items()])
-
-    return make
-
-
-def several(type_: str, *keys: str, least: int = 0, most: int = 3) -> Row:
-    """Return the row of a list of a type of this table, whose items differ in some fields."""
-
-    def make() -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        from kubeloop.api.typetable import schema
-        from kubeloop.chaos.manifests.builtin import _of
-
-        name = next(one for one in schema().raw if one.endswith(f".v1.{type_}"))
-        return unique(st.deferred(lambda: _of(name)), *keys, least=least, most=most)
-
-    return make
 
 
 def _resources() -> "SearchStrategy[Any]":
@@ -221,6 +155,7 @@ def _environment() -> "SearchStrategy[Any]":
 NAMES_OF: Final[Mapping[str, Sequence[str]]] = {
     "namespaces": ("n-a", "n-b"),
     "nodes": ("node-a", "node-b"),
+    "csidrivers.storage.k8s.io": ("csi.example", "other.csi.example"),
 }
 """Names of objects, where those of all others would be taken or wrong."""
 
@@ -462,6 +397,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "effect": one_of("NoExecute", "NoSchedule", "PreferNoSchedule"),
         "tolerationSeconds": whole(0, 600),
     },
+    **storage.FIELDS,
 }  # fmt: skip
 """Type → field → its values. A type with a row is drawn wherever a field is of it."""
 
