@@ -385,9 +385,12 @@ class Cluster(travel.TimeTravel, Recordable):
         self.fleet.start(name, self.fleet.indexes[name])
 
     def watch_anew(self, actor: str) -> None:
-        """Have an actor list and watch again, as when its connection to the API server broke."""
+        """Have an actor list and watch again, as when its connection to the API server broke.
+
+        An API server that is yet to come lists for everybody when it begins.
+        """
         wish = self._subscriptions.by_name.get(actor)
-        if wish is not None:
+        if wish is not None and self.supervisor.inbox(API_SERVER) is not None:
             self.supervisor.tell(API_SERVER, wish.encode())
 
     # Parts.

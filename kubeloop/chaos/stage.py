@@ -72,7 +72,7 @@ class Stage:
         self.lags: list[float] = []
         self.rooms: list[int] = []
         self._heals: dict[Callable[[], None], str] = {}
-        self._works: list[asyncio.Task[None]] = []
+        self._works: list[asyncio.Future[None]] = []
         self._ill_until = 0.0
         self._ill_at = loop.time()  # When something was last broken, or not yet well.
 
@@ -122,7 +122,15 @@ class Stage:
         """Have something made well again after some seconds, or at the end of the run."""
         self._heals[heal] = what
         self._ill_until = max(self._ill_until, self.loop.time() + delay_s)
-        self.loop.call_later(delay_s, self._heal, heal)
+        self.loop.call_later(delay_s, self._heal_in_time, heal)
+
+    def _heal_in_time(self, heal: Callable[[], None]) -> None:
+        try:
+            self._heal(heal)
+        except Exception as error:  # noqa: BLE001 - of a timer nobody would hear; `healed` tells it.
+            failed: asyncio.Future[None] = self.loop.create_future()
+            failed.set_exception(error)
+            self._works.append(failed)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Do what must await; `healed` waits for it, and raises what it raises."""

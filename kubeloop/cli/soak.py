@@ -10,6 +10,7 @@ Exit status: 0 if nothing was found, 1 otherwise.
 
 import logging
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -29,8 +30,14 @@ _SHRINK_RUNS: Final = 200
 
 def tried(seed: int) -> tuple[int, str]:
     """Return a seed, and the test that tells what it found; "" if that is nothing."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # Faults make actors fail: that is no news here.
-    found = find([seed], profile=PROFILE, runs=_SHRINK_RUNS)
+    try:
+        found = find([seed], profile=PROFILE, runs=_SHRINK_RUNS)
+    except Exception:  # noqa: BLE001 - a run that cannot even be played is found, too.
+        return seed, traceback.format_exc()
+    finally:
+        logging.disable(before)
     return seed, "" if found is None else str(found)
 
 

@@ -1,6 +1,16 @@
 """Plans that chaos found bugs of ours with: nobody objects to them any more."""
 
-from kubeloop.chaos import ActorDown, ActorFreezes, ActorSlow, Deploy, NodeClock, Plan, play
+from kubeloop.chaos import (
+    ActorDown,
+    ActorFreezes,
+    ActorSlow,
+    ClusterDies,
+    Deploy,
+    NodeClock,
+    NodeCut,
+    Plan,
+    play,
+)
 
 
 def test_bindings_that_wait_in_front_of_a_list_take_room() -> None:
@@ -25,3 +35,10 @@ def test_a_slow_turn_that_comes_to_an_actor_after_its_freeze_is_not_lost() -> No
     slow = ActorSlow(at_s=2.6, for_s=48.6, actor="apiserver", delay_s=7.327)
     freeze = ActorFreezes(at_s=3.567, for_s=11.397, actor="apiserver")
     play(Plan(seed=391, policy="pct", nodes=1, happenings=(slow, Deploy(at_s=3.43), freeze)))
+
+
+def test_a_link_that_heals_when_the_cluster_is_dead_has_nobody_to_ask() -> None:
+    """There was no API server to ask for a list: the healing failed."""
+    cut = NodeCut(at_s=0.5, for_s=5.0, node=1, how="severed")
+    dies = ClusterDies(at_s=1.0, for_s=60.0)
+    play(Plan(seed=1985, nodes=2, durable=True, happenings=(cut, dies, Deploy(at_s=2.0))))
