@@ -83,6 +83,22 @@ def test_apply_sets_what_is_said_and_removes_what_no_longer_is() -> None:
     sim.run(main)
 
 
+def test_apply_on_the_servers_side() -> None:
+    async def main() -> None:
+        async with Cluster(nodes=0, seed=1) as c:
+            config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+            await c.api.apply({**config, "data": {"one": "1"}}, field_manager="m1")
+            with pytest.raises(Conflict, match=r'conflict with "m1": \.data\.one'):
+                await c.api.apply({**config, "data": {"one": "2"}}, field_manager="m2")
+            again = {**config, "data": {"one": "2"}}
+            (found,) = await c.api.apply(again, field_manager="m2", force=True)
+            assert [entry["manager"] for entry in found.metadata["managedFields"]] == ["m2"]
+            with pytest.raises(ValueError, match="who forces it"):
+                await c.api.apply(config, force=True)
+
+    sim.run(main)
+
+
 def test_a_watch_misses_nothing() -> None:
     async def main() -> None:
         async with Cluster(nodes=0, seed=1) as c:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from kubeloop.api.decoding import Malformed, decoder
 from kubeloop.api.errors import Cause
 from kubeloop.api.jsonpath import Path
+from kubeloop.api.managed.shapes import Shape, of_schema
 from kubeloop.api.resources import SCALE, STATUS, Resource
 from kubeloop.api.rules import Rules
 from kubeloop.api.structural import Structural
@@ -80,6 +81,13 @@ class CustomKind:
         if self.definition["spec"].get("preserveUnknownFields"):
             return Structural(None)
         return structural
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What the managers of fields must know of it."""
+        told = self.version.get("schema") or {}
+        keeps = bool(self.definition["spec"].get("preserveUnknownFields"))
+        return of_schema(None if keeps else told.get("openAPIV3Schema"))
 
     @cached_property
     def rules(self) -> Rules:

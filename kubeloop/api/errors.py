@@ -146,6 +146,13 @@ class Conflict(ApiError):
         )
 
 
+class ApplyConflict(Conflict):
+    """Others manage fields that an applier wants to set otherwise, and he does not force it."""
+
+    def __init__(self, message: str, causes: Sequence[Cause]) -> None:
+        ApiError.__init__(self, message, details={"causes": _causes(causes)})
+
+
 class Expired(ApiError):
     """What was asked for has been compacted away: list again."""
 

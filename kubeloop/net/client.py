@@ -235,13 +235,34 @@ class Client:
         where = self._where(resource, namespace)
         return await self._object(Request("delete", resource.id, where, name, options=options))
 
-    async def apply(self, manifests: str | Path | Mapping[str, Any]) -> "builtins.list[KubeObject]":
-        """Create or change what the manifests say, as `kubectl apply` does on the client's side.
+    async def apply(
+        self,
+        manifests: str | Path | Mapping[str, Any],
+        *,
+        field_manager: str = "",
+        force: bool = False,
+        subresource: str = "",
+    ) -> "builtins.list[KubeObject]":
+        """Create or change what the manifests say, as `kubectl apply` does.
 
-        manifests: YAML text, one object, or the path of a YAML file or a directory of them.
-        Raises: OSError for a path that cannot be read, yaml.YAMLError for text that is not YAML.
+        manifests:     YAML text, one object, or the path of a YAML file or a directory of them.
+        field_manager: apply on the server's side, as who manages the fields the manifests name;
+                       "" applies on the client's.
+        force:         take the fields others manage; without it they are a Conflict.
+        subresource:   "status", to apply through it.
+        Raises: OSError for a path that cannot be read, yaml.YAMLError for text that is not YAML,
+                ValueError for `force` or `subresource` without a `field_manager`.
         """
-        return [await self._apply(obj) for obj in load_manifests(manifests)]
+        if not field_manager:
+            if force or subresource:
+                raise ValueError("force and subresource need a field_manager: who forces it?")
+            return [await self._apply(obj) for obj in load_manifests(manifests)]
+        options: dict[str, Any] = {"patchType": "apply", "fieldManager": field_manager}
+        if force:
+            options["force"] = True
+        return [
+            await self._apply_as(obj, options, subresource) for obj in load_manifests(manifests)
+        ]
 
     async def watch(
         self,
@@ -352,6 +373,14 @@ class Client:
         if merge_patch(current, change) == current:
             return current
         return await self.patch(resource.id, current.name, change, type_="merge", namespace=where)
+
+    async def _apply_as(
+        self, obj: dict[str, Any], options: dict[str, Any], subresource: str
+    ) -> KubeObject:
+        resource = self._resource_of(obj)
+        where = (self._where(resource, _namespace_of(obj)), obj["metadata"]["name"])
+        request = Request("patch", resource.id, *where, subresource, _pack(obj), options)
+        return await self._object(replace(request, version=_version(resource)))
 
     async def _object(self, request: Request) -> KubeObject:
         outcome = await self._ask(request)

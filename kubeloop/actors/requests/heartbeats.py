@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.actors.requests.ownership import manager_of
 from kubeloop.actors.requests.state import State
 from kubeloop.api.calls import Outcome, Request
+from kubeloop.api.resources import RESOURCES
 from kubeloop.store.facts import key_of
 
 LEASES: Final = "leases.coordination.k8s.io"
@@ -36,8 +38,24 @@ def renew(state: State, request: Request) -> Outcome | None:
     told = _renewal(request.body, spec)
     if told is None or "deletionTimestamp" in metadata:
         return None
+    entries = metadata.get("managedFields")
+    if entries and not _keeps_managers(entries, request):
+        return None
     spec["renewTime"] = told
+    if entries:
+        entries[0]["time"] = state.now()
     return state.rewrite(stored, lease, request)
+
+
+def _keeps_managers(entries: list[dict[str, Any]], request: Request) -> bool:
+    """Tell whether who asks is the only manager of the Lease, and manages its time."""
+    first = entries[0]
+    manager = manager_of(request, RESOURCES[LEASES])
+    return (
+        len(entries) == 1
+        and (first["manager"], first["operation"]) == (manager.name, manager.operation)
+        and "f:renewTime" in first["fieldsV1"].get("f:spec", ())
+    )
 
 
 def _renewal(body: bytes, spec: Any) -> str | None:

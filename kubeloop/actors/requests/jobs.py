@@ -31,3 +31,4 @@ def choose(job: Object) -> None:
     told["labels"] = {**(told.get("labels") or {}), **labels}
     selector = spec.setdefault("selector", {})
     selector["matchLabels"] = {**(selector.get("matchLabels") or {}), CONTROLLER_UID: uid}
+    jobs.labels(job)  # As when it is read: a Job without labels has those of its template.

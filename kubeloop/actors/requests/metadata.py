@@ -23,7 +23,6 @@ _KEPT: Final = (
     "generation",
     "generateName",
     "selfLink",
-    "managedFields",
     "resourceVersion",
 )
 
@@ -63,6 +62,22 @@ def check_namespace(resource: Resource, obj: Object, request: Request) -> None:
     metadata["namespace"] = request.namespace
 
 
+def check_new(resource: Resource, obj: Object, request: Request) -> None:
+    """Refuse to make what was meant to be there. Raises: BadRequest, Conflict."""
+    metadata = obj["metadata"]
+    name = metadata.setdefault("name", request.name)
+    if name != request.name:
+        raise BadRequest(
+            f"the name of the object ({name}) does not match the name on the URL ({request.name})"
+        )
+    if uid := metadata.get("uid"):
+        why = (
+            f"uid mismatch: the provided object specified uid {uid}, "
+            "and no existing object was found"
+        )
+        raise Conflict(resource.id, name, why)
+
+
 def prepare_create(state: State, resource: Resource, obj: Object, request: Request) -> None:
     """Set what the system owns of a new object. Raises: BadRequest, Invalid, ApiError."""
     metadata = obj["metadata"]
@@ -80,7 +95,6 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
         "selfLink",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
-        "managedFields",
         "generation",
     ):
         metadata.pop(field, None)

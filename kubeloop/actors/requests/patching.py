@@ -11,7 +11,7 @@ import orjson
 
 from kubeloop.actors.requests.state import Object
 from kubeloop.api.calls import Request
-from kubeloop.api.errors import ApiError, BadRequest, Cause, Invalid, UnsupportedMediaType
+from kubeloop.api.errors import BadRequest, Cause, Invalid, UnsupportedMediaType
 from kubeloop.api.patch import json_patch, merge_patch
 from kubeloop.api.problems import quote
 from kubeloop.api.resources import Resource
@@ -37,18 +37,6 @@ class StrictProblem(BadRequest):
         super().__init__(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a '
             f"{resource.kind}: {self.text}"
-        )
-
-
-class ApplyNotBuilt(ApiError):
-    """Server-side apply: Kubernetes has it, kubeloop does not have it yet."""
-
-    code, reason = 501, "NotImplemented"
-
-    def __init__(self, patch_type: str) -> None:
-        super().__init__(
-            f"patches of type {patch_type!r} are not implemented yet: use client-side apply "
-            "(kubectl apply without --server-side), or a merge, strategic or JSON patch"
         )
 
 
@@ -98,7 +86,7 @@ def apply_patch(request: Request, old: Any, resource: Resource, kind: str = "") 
         case "strategic":
             return strategic_merge_patch(old, content, resource.api_version, resource.kind)
         case other:
-            raise ApplyNotBuilt(str(other))
+            raise BadRequest(f"patches of type {other!r} cannot be applied here")
 
 
 def go_value(value: Any) -> str:

@@ -69,7 +69,15 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     ),
     "jobs.batch": Strategy(generation=True, status={}, orphans=True),
     "cronjobs.batch": Strategy(generation=True, status={}),
-    "poddisruptionbudgets.policy": Strategy(generation=True, status={}),
+    "poddisruptionbudgets.policy": Strategy(
+        generation=True,
+        status={
+            "disruptionsAllowed": 0,
+            "currentHealthy": 0,
+            "desiredHealthy": 0,
+            "expectedPods": 0,
+        },
+    ),
     "endpointslices.discovery.k8s.io": Strategy(generation=True, counted=("labels",)),
     "persistentvolumes": Strategy(status={"phase": "Pending"}),
     "persistentvolumeclaims": Strategy(status={"phase": "Pending"}),

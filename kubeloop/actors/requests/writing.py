@@ -7,12 +7,14 @@ from typing import Final
 
 import msgpack
 
+from kubeloop.actors.requests import ownership
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
 from kubeloop.actors.requests.heartbeats import renew
 from kubeloop.actors.requests.metadata import (
     check_kind,
     check_namespace,
+    check_new,
     check_preconditions,
     prepare_create,
     prepare_status_update,
@@ -58,9 +60,19 @@ def create(state: State, request: Request) -> Outcome:
     if request.name and not obj["metadata"].get("name"):
         obj["metadata"]["name"] = request.name
     check_namespace(resource, obj, request)
+    return _create(state, request, resource, obj, warnings)
+
+
+def _create(
+    state: State, request: Request, resource: Resource, obj: Object, warnings: list[str]
+) -> Outcome:
+    """Create an object that was read. Raises: as `create`."""
+    allotted = ownership.allotted(resource, obj)
+    apply_defaults(resource, obj)
+    if not _is_apply(request):
+        ownership.created(state, resource, obj, request, allotted)
     _admit_create(state, resource, obj, request)
     prepare_create(state, resource, obj, request)
-    apply_defaults(resource, obj)
     if resource.id == "pods":
         obj["status"]["qosClass"] = qos_class(obj)
     if resource.custom is not None:
@@ -101,6 +113,8 @@ def patch(state: State, request: Request) -> Outcome:
     if renewed is not None:
         return renewed
     resource = state.resource_of(request)
+    if _is_apply(request):
+        return _apply(state, request, resource)
     warnings: list[str] = []
 
     def patched(old: Object) -> Object:
@@ -119,6 +133,33 @@ def patch(state: State, request: Request) -> Outcome:
     return outcome
 
 
+def _apply(state: State, request: Request, resource: Resource) -> Outcome:
+    """Apply a configuration, by server-side apply. Raises: any ApiError an apply can meet."""
+    config = ownership.configuration(resource, request)
+    warnings: list[str] = []
+
+    def applied(old: Object) -> Object:
+        obj, told = decoded_patch(
+            resource, ownership.applied(state, resource, old, config, request), request
+        )
+        warnings.extend(told)
+        obj.setdefault("metadata", {})
+        check_namespace(resource, obj, request)
+        return obj
+
+    if not request.subresource and state.found(resource, request.namespace, request.name) is None:
+        new = applied({})
+        check_new(resource, new, request)
+        return _create(state, request, resource, new, warnings)
+    outcome = change(state, request, applied)
+    outcome.warnings.extend(warnings)
+    return outcome
+
+
+def _is_apply(request: Request) -> bool:
+    return request.options.get("patchType") == "apply"
+
+
 def change(state: State, request: Request, transform: Transform) -> Outcome:
     """Change an existing object by `transform`; write nothing if nothing changes."""
     resource = state.resource_of(request)
@@ -130,11 +171,15 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
     if request.subresource == "status":
         new = prepare_status_update(resource, old, new)
         apply_defaults(resource, new)
+        if not _is_apply(request):
+            ownership.changed(state, resource, old, new, request)
         _refuse(resource, new, validate_status_update(resource, new, old))
     else:
         if resource.id == _SERVICES:
             carry_over(old, new)
         apply_defaults(resource, new)
+        if not _is_apply(request):
+            ownership.changed(state, resource, old, new, request)
         if resource.id == "pods":
             pods.admit_update(new, old, tolerance_s=state.settings.eviction_tolerance_s)
         prepare_update(resource, old, new)
