@@ -23,6 +23,7 @@ from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
+from kubeloop.actors.requests.bootstrap_roles import bootstrap_roles
 from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
@@ -173,6 +174,7 @@ class Cluster(travel.TimeTravel, Recordable):
             await self._start_endpoint()
         for obj in bootstrap_objects(settings):
             await self._ensure(obj)
+        await asyncio.gather(*map(self._ensure, bootstrap_roles()))
         await self._announce()
         start_leaders(self.supervisor, self._controllers, self._identity if self._etcd else None)
         for name, index in self._first_nodes():

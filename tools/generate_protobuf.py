@@ -22,17 +22,6 @@ import msgpack
 from kubeloop.api.resources import RESOURCES
 
 TARGET: Final = Path(__file__).parents[1] / "kubeloop" / "net" / "rest" / "protobuf.msgpack"
-PACKAGES: Final = {
-    "": "core.v1",
-    "apps": "apps.v1",
-    "batch": "batch.v1",
-    "coordination.k8s.io": "coordination.v1",
-    "discovery.k8s.io": "discovery.v1",
-    "node.k8s.io": "node.v1",
-    "policy": "policy.v1",
-    "scheduling.k8s.io": "scheduling.v1",
-    "storage.k8s.io": "storage.v1",
-}
 EXTRA: Final = {
     "autoscaling/v1 Scale": "autoscaling.v1.Scale",
     "policy/v1 Eviction": "policy.v1.Eviction",
@@ -114,7 +103,8 @@ def kinds_of(fields: dict[str, Any]) -> dict[str, str]:
     """Return "apps/v1 Deployment" → "apps.v1.Deployment", for all that may be a body."""
     kinds = dict(EXTRA)
     for resource in RESOURCES.values():
-        message = f"{PACKAGES.get(resource.group, resource.group)}.{resource.kind}"
+        package = (resource.group or "core").partition(".")[0]
+        message = f"{package}.{resource.version}.{resource.kind}"
         for suffix in ("", "List"):
             if message + suffix in fields:
                 kinds[f"{resource.api_version} {resource.kind}{suffix}"] = message + suffix

@@ -11,7 +11,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kubeloop.api.defaulting import jobs, pods, quotas, services, sets, storage, workloads
+from kubeloop.api.defaulting import jobs, pods, quotas, rbac, services, sets, storage, workloads
 from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
 from kubeloop.api.resources import Resource
 
@@ -135,4 +135,8 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("storage.k8s.io/v1", "StorageClass"): storage.storage_class,
     ("storage.k8s.io/v1", "VolumeAttachment"): storage.attachment,
     ("storage.k8s.io/v1", "VolumeAttributesClass"): storage.attributes_class,
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): rbac.role,
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): rbac.binding,
+    ("rbac.authorization.k8s.io/v1", "Role"): rbac.role,
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): rbac.binding,
 }

@@ -17,6 +17,7 @@ from kubeloop.api.kinds import (
     discovery,
     node,
     policy,
+    rbac,
     scheduling,
     storage,
 )
@@ -40,6 +41,7 @@ _ROWS: Final[tuple[Resource, ...]] = (
     *apps.ROWS,
     *batch.ROWS,
     *policy.ROWS,
+    *rbac.ROWS,
     *storage.ROWS,
     *apiextensions.ROWS,
     *scheduling.ROWS,

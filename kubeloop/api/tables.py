@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
-from kubeloop.api.printing import custom, jobs, others, pods, quotas, services, storage
+from kubeloop.api.printing import custom, jobs, others, pods, quotas, rbac, services, storage
 from kubeloop.api.resources import Resource
 
 Row = Callable[[Json, float], list[Any]]
@@ -51,6 +51,10 @@ _ROWS: Final[Mapping[str, Row]] = {
     "storageclasses.storage.k8s.io": storage.storage_class,
     "volumeattachments.storage.k8s.io": storage.attachment,
     "volumeattributesclasses.storage.k8s.io": storage.attributes_class,
+    "clusterrolebindings.rbac.authorization.k8s.io": rbac.binding,
+    "clusterroles.rbac.authorization.k8s.io": rbac.role,
+    "rolebindings.rbac.authorization.k8s.io": rbac.binding,
+    "roles.rbac.authorization.k8s.io": rbac.role,
 }
 
 

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.kubectl
 
 DEADLINE_S = 60.0
 KINDS = (
+    "clusterrolebindings.rbac.authorization.k8s.io clusterroles.rbac.authorization.k8s.io "
+    "rolebindings.rbac.authorization.k8s.io roles.rbac.authorization.k8s.io "
     "configmaps controllerrevisions.apps cronjobs.batch csidrivers.storage.k8s.io "
     "csinodes.storage.k8s.io csistoragecapacities.storage.k8s.io "
     "customresourcedefinitions.apiextensions.k8s.io daemonsets.apps deployments.apps "
@@ -166,6 +168,7 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
         "discovery.k8s.io/v1",
         "node.k8s.io/v1",
         "policy/v1",
+        "rbac.authorization.k8s.io/v1",
         "scheduling.k8s.io/v1",
         "storage.k8s.io/v1",
         "v1",

@@ -18,7 +18,13 @@ TEMPLATE = """
 ONCE = '{restartPolicy: Never, containers: [{name: c, image: "nginx:1"}]}'
 ENDPOINT = "{addresses: [10.9.9.9], conditions: {ready: true}}"
 PORT = '{name: "", port: 80, protocol: TCP}'
+RBAC = "rbac.authorization.k8s.io"
 MANIFESTS = {
+    f"clusterrolebindings.{RBAC}": f"{{apiVersion: {RBAC}/v1, kind: ClusterRoleBinding, metadata:"
+    " {name: x-cluster}, roleRef: {kind: ClusterRole, name: view}, subjects: [{kind: User, name:"
+    f" me, apiGroup: {RBAC}}}]}}",
+    f"clusterroles.{RBAC}": f"{{apiVersion: {RBAC}/v1, kind: ClusterRole, metadata:"
+    " {name: x-cluster}, rules: [{nonResourceURLs: [/healthz], verbs: [get]}]}",
     "configmaps": "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, data: {a: b}}",
     "controllerrevisions.apps": "{apiVersion: apps/v1, kind: ControllerRevision,"
     " metadata: {name: x}, revision: 3, data: {spec: {}}}",
@@ -73,6 +79,11 @@ MANIFESTS = {
     "spec:\n  replicas: 0\n  selector: {app: x}" + TEMPLATE,
     "resourcequotas": "{apiVersion: v1, kind: ResourceQuota, metadata: {name: x}, spec: {hard:"
     " {pods: '9', limits.cpu: '4'}}}",
+    f"rolebindings.{RBAC}": f"{{apiVersion: {RBAC}/v1, kind: RoleBinding, metadata: {{name: x}},"
+    " roleRef: {kind: Role, name: x}, subjects: [{kind: ServiceAccount, name: default, namespace:"
+    " NAMESPACE}]}",
+    f"roles.{RBAC}": f"{{apiVersion: {RBAC}/v1, kind: Role, metadata: {{name: x}}, rules:"
+    ' [{apiGroups: [""], resources: [pods], verbs: [get]}]}',
     "runtimeclasses.node.k8s.io": "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata:"
     " {name: x-run}, handler: runc}",
     "secrets": "{apiVersion: v1, kind: Secret, metadata: {name: x}, data: {a: Yg==}}",
@@ -91,6 +102,8 @@ MANIFESTS = {
     " parameters: {a: b}}",
 }
 COLUMNS = {
+    f"clusterrolebindings.{RBAC}": "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS",
+    f"clusterroles.{RBAC}": "NAME CREATED AT",
     "configmaps": "NAME DATA AGE",
     "controllerrevisions.apps": "NAME CONTROLLER REVISION AGE",
     "cronjobs.batch": "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES"
@@ -123,6 +136,8 @@ COLUMNS = {
     "replicasets.apps": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
     "replicationcontrollers": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
     "resourcequotas": "NAME REQUEST LIMIT AGE",
+    f"rolebindings.{RBAC}": "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS",
+    f"roles.{RBAC}": "NAME CREATED AT",
     "runtimeclasses.node.k8s.io": "NAME HANDLER AGE",
     "secrets": "NAME TYPE DATA AGE",
     "serviceaccounts": "NAME AGE",

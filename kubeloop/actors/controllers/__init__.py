@@ -1,6 +1,7 @@
 """Pure reconcilers, one file per controller."""
 
 from kubeloop.actors.controllers.base import Controller
+from kubeloop.actors.controllers.cluster_roles import ClusterRoleController
 from kubeloop.actors.controllers.cronjob import CronJobController
 from kubeloop.actors.controllers.daemonset import DaemonSetController
 from kubeloop.actors.controllers.definitions import DefinitionController
@@ -37,6 +38,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         FinishedJobController(),
         DisruptionController(RESOURCES),
         DefinitionController(),
+        ClusterRoleController(),
         EndpointSliceController(),
         EndpointsController(),
         GarbageCollector(),

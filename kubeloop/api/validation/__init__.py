@@ -25,6 +25,7 @@ from kubeloop.api.validation import (
     pods,
     policy,
     quotas,
+    rbac,
     services,
     sets,
     storage,
@@ -58,6 +59,10 @@ class _Rules:
 
 
 _RULES: Final[Mapping[str, _Rules]] = {
+    "clusterrolebindings.rbac.authorization.k8s.io": _Rules(
+        rbac.cluster_role_binding, last=rbac.same_role
+    ),
+    "clusterroles.rbac.authorization.k8s.io": _Rules(rbac.cluster_role),
     "configmaps": _Rules(others.config_map, others.config_map_update),
     "controllerrevisions.apps": _Rules(
         sets.controller_revision, last=sets.controller_revision_update
@@ -107,6 +112,8 @@ _RULES: Final[Mapping[str, _Rules]] = {
         status=quotas.resource_quota_status,
     ),
     "runtimeclasses.node.k8s.io": _Rules(quotas.runtime_class, last=quotas.runtime_class_update),
+    "rolebindings.rbac.authorization.k8s.io": _Rules(rbac.role_binding, last=rbac.same_role),
+    "roles.rbac.authorization.k8s.io": _Rules(rbac.role),
     "secrets": _Rules(others.secret, others.secret_update),
     "serviceaccounts": _Rules(),
     "services": _Rules(services.service, services.service_update, status=services.service_status),

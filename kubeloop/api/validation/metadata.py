@@ -15,8 +15,12 @@ ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 
 _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
     "CSIDriver": names.path_segment,  # A rule of its own looks at the name.
+    "ClusterRole": names.path_segment,
+    "ClusterRoleBinding": names.path_segment,
     "Event": names.path_segment,
     "Namespace": names.dns1123_label,
+    "Role": names.path_segment,
+    "RoleBinding": names.path_segment,
     "Service": names.dns1123_label,
     "StatefulSet": names.dns1123_label,  # Its pods' hostnames begin with it.
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.api.resources import Resource
 from kubeloop.api.typetable import Spec, schema
+from kubeloop.chaos.manifests import access
 from kubeloop.chaos.manifests.tables import FIELDS, LEFT_OUT, NAMES_OF, WHOLE
 from kubeloop.chaos.manifests.tools import NAMES, metadata, object_of
 
@@ -48,7 +49,7 @@ def _of(type_: str) -> "SearchStrategy[Any]":
     """Return values of a type."""
     from hypothesis import strategies as st
 
-    short = type_.rpartition(".")[2]
+    short = _short(type_)
     if short in WHOLE:
         return WHOLE[short]()
     made = object_of(_fields(type_), _required(short, type_))
@@ -58,7 +59,7 @@ def _of(type_: str) -> "SearchStrategy[Any]":
 
 def _fields(type_: str) -> dict[str, "SearchStrategy[Any]"]:
     """Return the fields of a type that are drawn, and their values."""
-    short = type_.rpartition(".")[2]
+    short = _short(type_)
     rows, found = FIELDS.get(short, {}), {}
     for name, spec in schema().type(type_).fields.items():
         path = f"{short}.{name}"
@@ -78,11 +79,18 @@ def _by_type(spec: Spec) -> "SearchStrategy[Any] | None":
     inner = spec.element if spec.form == "list" else spec
     if inner is None or inner.form != "object":
         return None
-    short = inner.type.rpartition(".")[2]
+    short = _short(inner.type)
     if short not in FIELDS and short not in WHOLE:
         return None
     late = st.deferred(lambda: _of(inner.type))
     return st.lists(late, max_size=2) if spec.form == "list" else late
+
+
+def _short(type_: str) -> str:
+    """Return what the tables call a type: "Subject", or "rbac.v1.Subject" if others are so too."""
+    *_, package, version, name = type_.split(".")
+    whole = f"{package}.{version}.{name}"
+    return whole if whole in FIELDS else name
 
 
 def _required(short: str, type_: str) -> tuple[str, ...]:
@@ -92,6 +100,7 @@ def _required(short: str, type_: str) -> tuple[str, ...]:
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "CSIDriver": ("spec",),
     "CSINode": ("spec",),
+    **access.NEEDED,
     "ConfigMap": (),
     "Container": ("image",),
     "ControllerRevision": ("revision",),
@@ -269,6 +278,7 @@ def _definition(obj: Json) -> Json:
 
 
 _FITTED: Final[Mapping[str, Callable[[Json], Json]]] = {
+    **access.FITTED,
     "Container": _probe_once,
     "CustomResourceDefinition": _definition,
     "DaemonSetSpec": _for_ever,

@@ -83,7 +83,8 @@ def several(type_: str, *keys: str, least: int = 0, most: int = 3) -> Row:
         from kubeloop.api.typetable import schema
         from kubeloop.chaos.manifests.builtin import _of
 
-        name = next(one for one in schema().raw if one.endswith(f".v1.{type_}"))
+        end = f".{type_}" if "." in type_ else f".v1.{type_}"
+        name = next(one for one in schema().raw if one.endswith(end))
         return unique(st.deferred(lambda: _of(name)), *keys, least=least, most=most)
 
     return make

@@ -6,7 +6,7 @@ Source: the API reference of Kubernetes 1.37, and the rules in `kubeloop.api.val
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from kubeloop.chaos.manifests import storage
+from kubeloop.chaos.manifests import access, storage
 from kubeloop.chaos.manifests.rows import (
     Row,
     either,
@@ -397,6 +397,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "effect": one_of("NoExecute", "NoSchedule", "PreferNoSchedule"),
         "tolerationSeconds": whole(0, 600),
     },
+    **access.FIELDS,
     **storage.FIELDS,
 }  # fmt: skip
 """Type → field → its values. A type with a row is drawn wherever a field is of it."""
