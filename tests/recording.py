@@ -12,14 +12,8 @@ ANOTHER = (
     "authentication.k8s.io",
     "authorization.k8s.io",
     "horizontalpodautoscaler",
-    "limitrange",
     "networking",
-    "persistentvolume",
-    "podtemplate",
-    "priorityclass",
     "rbac",
-    "resourcequota",
-    "storage",
 )
 """Parts of paths that belong to kinds which are not served here."""
 

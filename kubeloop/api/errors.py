@@ -71,7 +71,7 @@ class Forbidden(ApiError):
     code, reason = 403, "Forbidden"
 
     def __init__(self, resource: str, name: str, why: str, *, causes: Sequence[Cause] = ()) -> None:
-        details: dict[str, Any] = {"name": name, "kind": resource}
+        details = _details(resource, name)
         if causes:
             details["causes"] = _causes(causes)
         super().__init__(f'{resource} "{name}" is forbidden: {why}', details=details)

@@ -39,6 +39,7 @@ UNSEEN = {
     141: "their Service has running pods",
     205: "the first event tells the columns, and theirs is a config map which is not here",
     221: "how far the namespace controller got is a matter of time",
+    224: "the claim went with its namespace, which theirs had not done yet",
 }
 """Rows whose body is not compared, and why."""
 

@@ -15,10 +15,13 @@ from kubeloop.actors.controllers.job_ttl import FinishedJobController
 from kubeloop.actors.controllers.namespaces import NamespaceController
 from kubeloop.actors.controllers.nodes import NodeLifecycleController
 from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
+from kubeloop.actors.controllers.quotas import ResourceQuotaController
 from kubeloop.actors.controllers.replication import ReplicationController
 from kubeloop.actors.controllers.service_accounts import ServiceAccountController
 from kubeloop.actors.controllers.settings import Settings
 from kubeloop.actors.controllers.statefulset import StatefulSetController
+from kubeloop.actors.controllers.volume_binding import VolumeBindingController
+from kubeloop.actors.controllers.volume_protection import VolumeProtectionController
 from kubeloop.api.resources import RESOURCES
 
 
@@ -43,4 +46,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         EndpointsController(),
         GarbageCollector(),
         PodGarbageCollector(settings),
+        ResourceQuotaController(),
+        VolumeBindingController(),
+        VolumeProtectionController(),
     ]

@@ -1,9 +1,10 @@
-"""What every cluster has from its first moment: namespaces, and the Service of its API."""
+"""What every cluster has from its first moment: namespaces, classes, and the Service of its API."""
 
 import ipaddress
 from typing import Any, Final
 
 from kubeloop.actors.requests.state import Settings
+from kubeloop.api.priorities import SYSTEM_CLASSES
 
 _NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 _LABELS: Final = {"component": "apiserver", "provider": "kubernetes"}
@@ -18,6 +19,7 @@ def bootstrap_objects(settings: Settings) -> list[dict[str, Any]]:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             for name in _NAMESPACES
         ),
+        *SYSTEM_CLASSES,
         {
             "apiVersion": "v1",
             "kind": "Service",

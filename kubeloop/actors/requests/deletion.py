@@ -12,10 +12,11 @@ from kubeloop.actors.requests.metadata import ordered_metadata
 from kubeloop.actors.requests.reading import selected
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import strategy
-from kubeloop.api.admission import namespaces
+from kubeloop.api.admission import classes, namespaces
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import DEFINITIONS
-from kubeloop.api.errors import BadRequest, Conflict, NotFound
+from kubeloop.api.errors import BadRequest, Conflict, Forbidden, NotFound
+from kubeloop.api.priorities import is_system_class
 from kubeloop.api.resources import Resource
 from kubeloop.api.times import parse, rfc3339
 from kubeloop.store.facts import prefix_of
@@ -93,6 +94,9 @@ def check_deletion(resource: Resource, old: Object, request: Request) -> None:
     name = old["metadata"]["name"]
     if resource.id == "namespaces":
         namespaces.admit_delete(name)
+    elif resource.id == classes.PRIORITIES and is_system_class(name):
+        why = "this is a system priority class and cannot be deleted"
+        raise Forbidden(resource.id, name, why)
     preconditions: dict[str, Any] = request.options.get("preconditions") or {}
     for field, title in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         wanted, actual = preconditions.get(field), old["metadata"].get(field)

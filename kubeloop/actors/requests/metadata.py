@@ -6,9 +6,10 @@ Source: k8s.io/apiserver's registry/rest (BeforeCreate, BeforeUpdate) in behavio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kubeloop.actors.requests import daemons, jobs, stored_versions
+from kubeloop.actors.requests import daemons, jobs, phases, stored_versions
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import Strategy, strategy
+from kubeloop.api.admission.volumes import VOLUMES
 from kubeloop.api.calls import Request
 from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.errors import ApiError, BadRequest, Cause, Conflict, Invalid
@@ -114,6 +115,8 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
         daemons.count(obj, None)
     elif resource.id == DEFINITIONS:
         stored_versions.remember(obj)
+    elif resource.id == VOLUMES:
+        phases.count(obj, None, metadata["creationTimestamp"])
     obj["metadata"] = ordered_metadata(obj["metadata"])
 
 

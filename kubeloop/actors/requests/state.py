@@ -3,7 +3,7 @@
 Time and chance are arguments (`wall`, `bits`), so the same requests give the same store.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final
@@ -20,6 +20,7 @@ from kubeloop.api.errors import AlreadyExists, Conflict, PathNotFound, ServiceUn
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
 from kubeloop.api.uids import new_uid
+from kubeloop.api.usage import QUOTAS
 from kubeloop.store.facts import Cause, key_of, prefix_of
 from kubeloop.store.history import CompareFailed, Stored, Write
 from kubeloop.store.store import Store, StoreFailed, StoreFull
@@ -101,8 +102,18 @@ class State:
         stored = self.store.get(claim_key(kind, name))
         return "" if stored is None else claimant(stored.value)
 
-    def put(self, resource: Resource, obj: Object, request: Request, *, create: bool) -> None:
+    def put(
+        self,
+        resource: Resource,
+        obj: Object,
+        request: Request,
+        *,
+        create: bool,
+        also: Sequence[Object] = (),
+    ) -> None:
         """Write `obj`, which gets its new resourceVersion; with dryRun only pretend.
+
+        also: quotas that change with it, as they were read, but for their status.
 
         Raises: AlreadyExists, Conflict, ServiceUnavailable.
         """
@@ -124,9 +135,20 @@ class State:
         if resource.id == "services":
             old = None if before is None else msgpack.unpackb(before.value)
             writes += claims(old, obj, self.store.revision + 1)
+        # They come after it: who has heard half of this knows of an object no quota counts yet,
+        # and not of a quota that counts too much.
+        writes += map(self._charged, also)
         if create and resource.namespaced:
             checks = self._namespace_is_as_it_was(metadata["namespace"])
         self._commit(writes, checks, resource, metadata["name"], request)
+
+    def _charged(self, quota: Object) -> Write:
+        """Return the write of a quota that was read at the version it names."""
+        metadata = quota["metadata"]
+        expect = int(metadata["resourceVersion"])
+        version = {**metadata, "resourceVersion": str(self.store.revision + 1)}
+        key = key_of(QUOTAS, metadata["namespace"], metadata["name"])
+        return Write(key, msgpack.packb({**quota, "metadata": version}), expect)
 
     def rewrite(self, stored: Stored, obj: Object, request: Request) -> Outcome:
         """Write `obj`, which is valid, in the place of what is stored; return the outcome.

@@ -1,13 +1,13 @@
 """create, update and patch: decode → default → admit → validate → commit."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests import ownership
+from kubeloop.actors.requests import admission, ownership, phases
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
 from kubeloop.actors.requests.heartbeats import renew
@@ -23,7 +23,7 @@ from kubeloop.actors.requests.metadata import (
 from kubeloop.actors.requests.patching import apply_patch, decoded, decoded_patch
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import strategy
-from kubeloop.api.admission import namespaces, nodes, pods
+from kubeloop.api.admission.volumes import VOLUMES
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.custom import in_order
 from kubeloop.api.defaults import apply_defaults
@@ -71,8 +71,9 @@ def _create(
     apply_defaults(resource, obj)
     if not _is_apply(request):
         ownership.created(state, resource, obj, request, allotted)
-    _admit_create(state, resource, obj, request)
+    admission.complete(state, resource, obj, request)
     prepare_create(state, resource, obj, request)
+    admission.fill_up(state, resource, obj, request)
     if resource.id == "pods":
         obj["status"]["qosClass"] = qos_class(obj)
     if resource.custom is not None:
@@ -83,7 +84,8 @@ def _create(
         raise AlreadyExists(resource.id, name)
     if resource.id == _SERVICES:
         _refuse(resource, obj, state.allocations.assign(obj, state.bits))
-    state.put(resource, obj, request, create=True)
+    also = admission.allow(state, resource, obj, None, request)
+    state.put(resource, obj, request, create=True, also=also)
     return answer(request, 201, obj, warnings)
 
 
@@ -168,8 +170,11 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
         raise NotFound(resource.id, request.name)
     new = transform(old)
     check_preconditions(resource, old, new)
+    also: list[Object] = []
     if request.subresource == "status":
         new = prepare_status_update(resource, old, new)
+        if resource.id == VOLUMES:
+            phases.count(new, old, state.now())
         apply_defaults(resource, new)
         if not _is_apply(request):
             ownership.changed(state, resource, old, new, request)
@@ -180,24 +185,29 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
         apply_defaults(resource, new)
         if not _is_apply(request):
             ownership.changed(state, resource, old, new, request)
-        if resource.id == "pods":
-            pods.admit_update(new, old, tolerance_s=state.settings.eviction_tolerance_s)
+        admission.complete_change(state, resource, new, old)
         prepare_update(resource, old, new)
         _refuse(resource, new, _allowed_here(state, request, validate_update(resource, new, old)))
         if resource.id == _SERVICES:
             _refuse(resource, new, state.allocations.assign(new, state.bits))
-    return write(state, request, old, new)
+        also = admission.allow(state, resource, new, old, request)
+    return write(state, request, old, new, also)
 
 
-def write(state: State, request: Request, old: Object, new: Object) -> Outcome:
-    """Commit `new` in the place of `old`, unless they are equal or `new` is due to disappear."""
+def write(
+    state: State, request: Request, old: Object, new: Object, also: Sequence[Object] = ()
+) -> Outcome:
+    """Commit `new` in the place of `old`, unless they are equal or `new` is due to disappear.
+
+    also: quotas that change with it.
+    """
     resource = state.resource_of(request)
     if resource.custom is not None:
         new = in_order(new)
     if finish_if_due(state, resource, old, new, request):
         return Outcome(request.tag, 200, state.store.revision, msgpack.packb(new))
     if new != old:
-        state.put(resource, new, request, create=False)
+        state.put(resource, new, request, create=False, also=also)
     return answer(request, 200, new, [])
 
 
@@ -212,19 +222,6 @@ def _body(request: Request) -> Object:
     if not isinstance(body, dict):
         raise BadRequest("the request needs an object as its body")
     return body
-
-
-def _admit_create(state: State, resource: Resource, obj: Object, request: Request) -> None:
-    metadata = obj["metadata"]
-    if resource.namespaced:
-        name = metadata.get("name") or metadata.get("generateName", "")
-        found = state.get("namespaces", "", request.namespace)
-        namespaces.admit_create(resource.id, name, request.namespace, found)
-    if resource.id == "pods":
-        tolerance_s = state.settings.eviction_tolerance_s
-        pods.admit(obj, request.namespace, state.get, tolerance_s=tolerance_s)
-    elif resource.id == "nodes":
-        nodes.admit(obj)
 
 
 def _allowed_here(state: State, request: Request, causes: list[Cause]) -> list[Cause]:

@@ -1,7 +1,7 @@
-"""Admission of pods: service account, default tolerations, priority.
+"""Admission of pods: service account, default tolerations.
 
-Source: Kubernetes, "Admission Control in Kubernetes": ServiceAccount, DefaultTolerationSeconds,
-Priority. Tokens are not mounted: there are none to mount yet.
+Source: Kubernetes, "Admission Control in Kubernetes": ServiceAccount, DefaultTolerationSeconds.
+Tokens are not mounted: there are none to mount yet.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,6 @@ def admit(pod: dict[str, Any], namespace: str, lookup: Lookup, *, tolerance_s: i
         raise Forbidden("pods", name, why)
     spec["serviceAccountName"] = spec["serviceAccount"] = account
     _tolerate(spec, tolerance_s)
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
 
 def admit_update(pod: dict[str, Any], old: dict[str, Any], *, tolerance_s: int) -> None:

@@ -338,7 +338,6 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "hostname": _names,
         "subdomain": _names,
         "schedulerName": one_of("default-scheduler", "mine"),
-        "preemptionPolicy": one_of("PreemptLowerPriority", "Never"),
         "imagePullSecrets": list_of(one_of({"name": "a"}, {"name": "b"})),
         "hostAliases": one_of([{"ip": "192.0.2.1", "hostnames": ["a.example"]}]),
         "topologySpreadConstraints": one_of(
