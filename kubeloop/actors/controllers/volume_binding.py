@@ -13,6 +13,7 @@ k8s.io/kubernetes/pkg/controller/volume/persistentvolume in behaviour.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from kubeloop.actors.controllers.base import (
@@ -22,6 +23,7 @@ from kubeloop.actors.controllers.base import (
     Result,
     Writer,
     split,
+    unix_s,
 )
 from kubeloop.actors.controllers.volume_matching import (
     best_volume,
@@ -42,6 +44,7 @@ BETA_PROVISIONER: Final = "volume.beta.kubernetes.io/storage-provisioner"
 NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
 _MISBOUND: Final = "Two claims are bound to the same volume, this one is bound incorrectly"
 _NODES: Final = "nodes"
+NEWS_S: Final = 15.0  # Why a claim waits is told while it is new: later it is no news.
 _WAITS: Final = "WaitForFirstConsumer"
 
 
@@ -100,6 +103,13 @@ class VolumeBindingController:
                 yield _key(CLAIMS, found)
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
+        result = self._reconcile(key, view)
+        if not result.events:
+            return result
+        age_s = now_s - unix_s(result.events[0].regarding["metadata"].get("creationTimestamp"))
+        return result if age_s < NEWS_S else replace(result, events=())
+
+    def _reconcile(self, key: str, view: View) -> Result:
         resource, namespace, name = split(key)
         obj = view.get(resource, namespace, name)
         if obj is None:

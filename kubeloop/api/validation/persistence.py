@@ -40,7 +40,7 @@ def volume(problems: Problems, obj: Json) -> None:
     if not capacity:
         problems.required("spec.capacity")
     if "storage" not in capacity or len(capacity) > 1:
-        problems.unsupported("spec.capacity", capacity, ("storage",))
+        problems.unsupported("spec.capacity", capacity or None, ("storage",))
     for name, text in sorted(capacity.items()):
         resources.amount(problems, f"spec.capacity[{name}]", "storage", text)
         resources.positive(problems, f"spec.capacity[{name}]", text)
