@@ -140,3 +140,22 @@ def test_a_quota_of_another_namespace_counts_nothing_here() -> None:
         assert mini.create(obj) is not None
     mini.settle(kubelets=False)
     assert used_of(mini) == {"pods": "0"}
+
+
+def test_a_count_that_is_too_old_is_not_written() -> None:
+    mini = Mini(nodes=())
+    mini.create(quota(pods="2"))
+    mini.start()
+    mini.settle(kubelets=False)
+    made = mini.create(asking("p0"))
+    assert made is not None
+    mini.pump()
+    mini.delete(made, gracePeriodSeconds=0)
+    mini.pump_until_writes()  # It has counted none,
+    assert mini.create(asking("p1")) is not None  # but there is one by now.
+    mini.serve()
+    mini.create(asking("p2"))
+    mini.create(asking("p3"))
+    assert len(mini.pods()) <= 2
+    mini.settle(kubelets=False)
+    assert used_of(mini) == {"pods": str(len(mini.pods()))}

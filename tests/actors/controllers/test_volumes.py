@@ -235,3 +235,32 @@ def test_a_volume_may_be_reserved() -> None:
     names = {c["metadata"]["name"]: c["spec"].get("volumeName") for c in mini.all(CLAIMS)}
     assert names == {"c": "v", "named": "w"}
     assert phases(mini, CLAIMS) == {"c": "Bound", "named": "Bound"}
+
+
+def test_two_claims_that_want_the_same_volume_do_not_get_it_both() -> None:
+    mini = Mini()
+    mini.start()
+    mini.create(volume("v"))
+    mini.settle()
+    mini.create(claim("c"))
+    mini.create(claim("d"))
+    mini.pump_until_writes()  # Both are about to take it.
+    mini.serve()
+    mini.feed()
+    mini.turn()
+    mini.settle()
+    assert sorted(phases(mini, CLAIMS).values()) == ["Bound", "Pending"]
+
+
+def test_a_volume_that_goes_is_given_to_nobody() -> None:
+    mini = Mini()
+    mini.start()
+    obj = volume("v")
+    obj["metadata"]["finalizers"] = ["example.com/held"]
+    made = mini.create(obj)
+    assert made is not None
+    mini.settle()
+    mini.delete(made)
+    mini.create(claim("c"))
+    mini.settle()
+    assert phases(mini, CLAIMS) == {"c": "Pending"}

@@ -159,6 +159,18 @@ def test_a_service_takes_and_gives_back_as_its_type_changes() -> None:
     assert used(server)["services.nodeports"] == used(server)["services.loadbalancers"] == "0"
 
 
+def test_who_gives_back_is_let_even_where_there_is_too_much() -> None:
+    server = Server()
+    quota(server, hard={"services.nodeports": "2"})
+    made = [server.create(service(name)) for name in "ab"]
+    found = server.ok("get", QUOTAS, "q")
+    found["status"]["hard"]["services.nodeports"] = "0"
+    server.ok("update", QUOTAS, "q", found, subresource="status")
+    made[0]["spec"]["type"] = "ClusterIP"
+    server.ok("update", "services", "a", made[0])
+    assert used(server) == {"services.nodeports": "1"}
+
+
 def test_scopes_choose_pods() -> None:
     server = Server()
     quota(server, "best", hard={"pods": "1"}, scopes=["BestEffort"])
