@@ -11,9 +11,6 @@ RECORDED = Path(__file__).parents[2] / "shared" / "facts" / "apiserver-1.36.2.js
 ANOTHER = (
     "authentication.k8s.io",
     "authorization.k8s.io",
-    "horizontalpodautoscaler",
-    "networking",
-    "rbac",
 )
 """Parts of paths that belong to kinds which are not served here."""
 

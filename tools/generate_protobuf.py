@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgpack
 
-from kubeloop.api.resources import RESOURCES
+from kubeloop.api.resources import ROWS
 
 TARGET: Final = Path(__file__).parents[1] / "kubeloop" / "net" / "rest" / "protobuf.msgpack"
 EXTRA: Final = {
@@ -64,6 +64,11 @@ KEPT_NUMBERS: Final = """
     CSIDriverSpec.requiresRepublish CSIDriverSpec.seLinuxMount VolumeNodeResources.count
     CSIDriverSpec.nodeAllocatableUpdatePeriodSeconds CSIDriverSpec.serviceAccountTokenInSecrets
     TokenRequest.expirationSeconds VolumeError.errorCode
+    minReplicas maxReplicas desiredReplicas targetCPUUtilizationPercentage endPort
+    currentCPUUtilizationPercentage averageUtilization stabilizationWindowSeconds
+    HPAScalingPolicy.value HPAScalingPolicy.periodSeconds
+    HorizontalPodAutoscalerStatus.observedGeneration
+    autoscaling.v1.HorizontalPodAutoscalerStatus.currentReplicas
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """
@@ -79,6 +84,9 @@ KEPT_STRINGS: Final = """
     PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy CronJobSpec.timeZone
     SuccessPolicyRule.succeededIndexes
     PodFailurePolicyOnExitCodesRequirement.containerName
+    IngressSpec.ingressClassName HTTPIngressPath.pathType HPAScalingRules.selectPolicy
+    NetworkPolicyPort.protocol IngressClassParametersReference.scope
+    IngressClassParametersReference.namespace
     Event.reportingComponent Event.reportingInstance
     discovery.v1.EndpointPort.name discovery.v1.EndpointPort.appProtocol
 """
@@ -102,7 +110,7 @@ def main() -> None:
 def kinds_of(fields: dict[str, Any]) -> dict[str, str]:
     """Return "apps/v1 Deployment" → "apps.v1.Deployment", for all that may be a body."""
     kinds = dict(EXTRA)
-    for resource in RESOURCES.values():
+    for resource in ROWS:
         package = (resource.group or "core").partition(".")[0]
         message = f"{package}.{resource.version}.{resource.kind}"
         for suffix in ("", "List"):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgpack
 
-from kubeloop.api.resources import RESOURCES
+from kubeloop.api.resources import ROWS
 
 VERSION: Final = "1.37.0"
 TARGET: Final = Path(__file__).parent.parent / "kubeloop" / "api" / "schema.msgpack"
@@ -220,7 +220,7 @@ def _table(definitions: Mapping[str, Schema]) -> dict[str, Any]:
 
 def _served_kinds() -> Iterator[tuple[str, str, str]]:
     yield from EXTRA_KINDS
-    for resource in RESOURCES.values():
+    for resource in ROWS:
         yield resource.group, resource.version, resource.kind
         yield resource.group, resource.version, f"{resource.kind}List"
 

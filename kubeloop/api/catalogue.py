@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from kubeloop.api.custom import resources_of
-from kubeloop.api.resources import RESOURCES, Resource
+from kubeloop.api.resources import ROWS, Resource
 
 DEFINITIONS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 _VERSION: Final = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?")
@@ -28,7 +28,7 @@ class Catalogue:
 
     def __init__(self, custom: Iterable[Resource] = ()) -> None:
         made = sorted(custom, key=lambda one: (one.group, one.plural, _age(one.version)))
-        self.resources: tuple[Resource, ...] = (*RESOURCES.values(), *made)
+        self.resources: tuple[Resource, ...] = (*ROWS, *made)
 
     @classmethod
     def of(cls, definitions: Iterable[Mapping[str, Any]]) -> "Catalogue":

@@ -11,7 +11,18 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kubeloop.api.defaulting import jobs, pods, quotas, rbac, services, sets, storage, workloads
+from kubeloop.api.defaulting import (
+    autoscaling,
+    jobs,
+    networking,
+    pods,
+    quotas,
+    rbac,
+    services,
+    sets,
+    storage,
+    workloads,
+)
 from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
 from kubeloop.api.resources import Resource
 
@@ -123,10 +134,17 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("apps/v1", "Deployment"): workloads.deployment,
     ("apps/v1", "ReplicaSet"): workloads.replica_set,
     ("apps/v1", "StatefulSet"): sets.stateful_set,
+    ("autoscaling/v1", "HorizontalPodAutoscaler"): autoscaling.autoscaler_v1,
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): autoscaling.autoscaler,
     ("batch/v1", "CronJob"): jobs.cron_job,
     ("batch/v1", "Job"): jobs.job,
     ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,
     ("node.k8s.io/v1", "RuntimeClass"): quotas.runtime_class,
+    ("networking.k8s.io/v1", "IPAddress"): networking.ip_address,
+    ("networking.k8s.io/v1", "Ingress"): networking.ingress,
+    ("networking.k8s.io/v1", "IngressClass"): networking.ingress_class,
+    ("networking.k8s.io/v1", "NetworkPolicy"): networking.network_policy,
+    ("networking.k8s.io/v1", "ServiceCIDR"): networking.service_cidr,
     ("policy/v1", "PodDisruptionBudget"): _budget,
     ("scheduling.k8s.io/v1", "PriorityClass"): quotas.priority_class,
     ("storage.k8s.io/v1", "CSIDriver"): storage.csi_driver,

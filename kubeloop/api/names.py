@@ -98,6 +98,19 @@ def dns1123_subdomain(text: str) -> list[str]:
     return problems
 
 
+def wildcard_subdomain(text: str) -> list[str]:
+    """Check a DNS name whose first label is "*"."""
+    problems = [too_long(SUBDOMAIN_MAX)] if _bytes(text) > SUBDOMAIN_MAX else []
+    if not re.fullmatch(rf"\*\.{_SUBDOMAIN}", text):
+        says = (
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain,"
+            " which must consist of lower case alphanumeric characters, '-' or '.' and end with an"
+            " alphanumeric character"
+        )
+        problems.append(regex_text(says, rf"\*\.{_SUBDOMAIN}", "*.example.com"))
+    return problems
+
+
 def dns1035_label(text: str) -> list[str]:
     """Check a DNS label as RFC 1035 has it: services."""
     problems = [too_long(LABEL_MAX)] if _bytes(text) > LABEL_MAX else []

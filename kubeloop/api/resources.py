@@ -11,10 +11,12 @@ from typing import Final
 from kubeloop.api.kinds import (
     apiextensions,
     apps,
+    autoscaling,
     batch,
     coordination,
     core,
     discovery,
+    networking,
     node,
     policy,
     rbac,
@@ -28,6 +30,7 @@ __all__ = (
     "BY_PLURAL",
     "GROUP_VERSIONS",
     "RESOURCES",
+    "ROWS",
     "SCALE",
     "STATUS",
     "Resource",
@@ -36,10 +39,12 @@ __all__ = (
 )
 
 # In the order in which Kubernetes' discovery lists the groups.
-_ROWS: Final[tuple[Resource, ...]] = (
+ROWS: Final[tuple[Resource, ...]] = (
     *core.ROWS,
     *apps.ROWS,
+    *autoscaling.ROWS,
     *batch.ROWS,
+    *networking.ROWS,
     *policy.ROWS,
     *rbac.ROWS,
     *storage.ROWS,
@@ -50,15 +55,17 @@ _ROWS: Final[tuple[Resource, ...]] = (
     *discovery.ROWS,
 )
 
-RESOURCES: Final[Mapping[str, Resource]] = {row.id: row for row in _ROWS}
+_FIRST: Final = {row.id: row for row in reversed(ROWS)}
+RESOURCES: Final[Mapping[str, Resource]] = {row.id: _FIRST[row.id] for row in ROWS}
+"""By id; of a kind in several versions the preferred one, which stands first."""
 BY_PLURAL: Final[Mapping[tuple[str, str, str], Resource]] = {
-    (row.group, row.version, row.plural): row for row in _ROWS
+    (row.group, row.version, row.plural): row for row in ROWS
 }
 BY_KIND: Final[Mapping[tuple[str, str], Resource]] = {
-    (row.api_version, row.kind): row for row in _ROWS
+    (row.api_version, row.kind): row for row in ROWS
 }
 GROUP_VERSIONS: Final[tuple[tuple[str, str], ...]] = tuple(
-    dict.fromkeys((row.group, row.version) for row in _ROWS)
+    dict.fromkeys((row.group, row.version) for row in ROWS)
 )
 
 
@@ -68,7 +75,7 @@ def find(name: str) -> Resource:
     Raises: LookupError, which says what there is.
     """
     wanted = name.lower()
-    for row in _ROWS:
+    for row in ROWS:
         if wanted in (row.id, row.plural, row.singular, row.kind.lower(), *row.short_names):
             return row
     known = ", ".join(sorted(RESOURCES))

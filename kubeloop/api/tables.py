@@ -11,7 +11,18 @@ from importlib.resources import files
 from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
-from kubeloop.api.printing import custom, jobs, others, pods, quotas, rbac, services, storage
+from kubeloop.api.printing import (
+    autoscaling,
+    custom,
+    jobs,
+    networking,
+    others,
+    pods,
+    quotas,
+    rbac,
+    services,
+    storage,
+)
 from kubeloop.api.resources import Resource
 
 Row = Callable[[Json, float], list[Any]]
@@ -51,6 +62,12 @@ _ROWS: Final[Mapping[str, Row]] = {
     "storageclasses.storage.k8s.io": storage.storage_class,
     "volumeattachments.storage.k8s.io": storage.attachment,
     "volumeattributesclasses.storage.k8s.io": storage.attributes_class,
+    "horizontalpodautoscalers.autoscaling": autoscaling.autoscaler,
+    "ingressclasses.networking.k8s.io": networking.ingress_class,
+    "ingresses.networking.k8s.io": networking.ingress,
+    "ipaddresses.networking.k8s.io": networking.ip_address,
+    "networkpolicies.networking.k8s.io": networking.network_policy,
+    "servicecidrs.networking.k8s.io": networking.service_cidr,
     "clusterrolebindings.rbac.authorization.k8s.io": rbac.binding,
     "clusterroles.rbac.authorization.k8s.io": rbac.role,
     "rolebindings.rbac.authorization.k8s.io": rbac.binding,

@@ -482,7 +482,7 @@ def _with_last_applied(obj: dict[str, Any]) -> dict[str, Any]:
 
 def _version(resource: Resource) -> str:
     """Return the version to speak: of a built-in kind there is one."""
-    return "" if resource.custom is None else resource.version
+    return "" if resource.versioned is None else resource.version
 
 
 def _namespace_of(obj: Mapping[str, Any]) -> str:

@@ -65,7 +65,16 @@ def test_every_kind_has_a_cell_for_every_column_even_when_empty(resource: Resour
         "date": (str, type(None)),
     }  # CronJobs tell "True" or "False".
     # Declared as text; so Kubernetes.
-    numbers = {"Up-to-date", "Available", "Data", "Count", "Revision", "AllowVolumeExpansion"}
+    numbers = {
+        "MaxPods",
+        "Replicas",
+        "Up-to-date",
+        "Available",
+        "Data",
+        "Count",
+        "Revision",
+        "AllowVolumeExpansion",
+    }
     for cell, column in zip(shown["rows"][0]["cells"], shown["columnDefinitions"], strict=True):
         assert isinstance(cell, types[column["type"]] if column["name"] not in numbers else int)
 

@@ -23,6 +23,9 @@ pytestmark = pytest.mark.kubectl
 DEADLINE_S = 60.0
 KINDS = (
     "clusterrolebindings.rbac.authorization.k8s.io clusterroles.rbac.authorization.k8s.io "
+    "horizontalpodautoscalers.autoscaling ingressclasses.networking.k8s.io "
+    "ingresses.networking.k8s.io ipaddresses.networking.k8s.io "
+    "networkpolicies.networking.k8s.io servicecidrs.networking.k8s.io "
     "rolebindings.rbac.authorization.k8s.io roles.rbac.authorization.k8s.io "
     "configmaps controllerrevisions.apps cronjobs.batch csidrivers.storage.k8s.io "
     "csinodes.storage.k8s.io csistoragecapacities.storage.k8s.io "
@@ -163,9 +166,12 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
     assert versions == [
         "apiextensions.k8s.io/v1",
         "apps/v1",
+        "autoscaling/v1",
+        "autoscaling/v2",
         "batch/v1",
         "coordination.k8s.io/v1",
         "discovery.k8s.io/v1",
+        "networking.k8s.io/v1",
         "node.k8s.io/v1",
         "policy/v1",
         "rbac.authorization.k8s.io/v1",

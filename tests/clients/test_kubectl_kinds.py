@@ -19,6 +19,7 @@ ONCE = '{restartPolicy: Never, containers: [{name: c, image: "nginx:1"}]}'
 ENDPOINT = "{addresses: [10.9.9.9], conditions: {ready: true}}"
 PORT = '{name: "", port: 80, protocol: TCP}'
 RBAC = "rbac.authorization.k8s.io"
+NET = "networking.k8s.io"
 MANIFESTS = {
     f"clusterrolebindings.{RBAC}": f"{{apiVersion: {RBAC}/v1, kind: ClusterRoleBinding, metadata:"
     " {name: x-cluster}, roleRef: {kind: ClusterRole, name: view}, subjects: [{kind: User, name:"
@@ -51,6 +52,15 @@ MANIFESTS = {
     f" metadata: {{name: x}}, addressType: IPv4, endpoints: [{ENDPOINT}], ports: [{PORT}]}}",
     "events": "{apiVersion: v1, kind: Event, metadata: {name: x}, reason: Told, message: a tale,"
     " type: Normal, involvedObject: {kind: Pod, name: p, namespace: NAMESPACE}}",
+    "horizontalpodautoscalers.autoscaling": "{apiVersion: autoscaling/v2, kind:"
+    " HorizontalPodAutoscaler, metadata: {name: x}, spec: {minReplicas: 1, maxReplicas: 3,"
+    " scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: none}}}",
+    f"ingressclasses.{NET}": f"{{apiVersion: {NET}/v1, kind: IngressClass, metadata:"
+    " {name: x-class}, spec: {controller: a.example/b}}",
+    f"ingresses.{NET}": f"{{apiVersion: {NET}/v1, kind: Ingress, metadata: {{name: x}}, spec:"
+    " {ingressClassName: none, defaultBackend: {service: {name: x, port: {number: 80}}}}}",
+    f"ipaddresses.{NET}": f"{{apiVersion: {NET}/v1, kind: IPAddress, metadata: {{name: 10.96.9.9}},"
+    " spec: {parentRef: {resource: services, namespace: default, name: x}}}",
     "jobs.batch": "{apiVersion: batch/v1, kind: Job, metadata: {name: x}, spec: {suspend: true,"
     f" template: {{spec: {ONCE}}}}}}}",
     "leases.coordination.k8s.io": "{apiVersion: coordination.k8s.io/v1, kind: Lease,"
@@ -58,6 +68,8 @@ MANIFESTS = {
     "limitranges": "{apiVersion: v1, kind: LimitRange, metadata: {name: x}, spec: {limits: [{type:"
     " PersistentVolumeClaim, min: {storage: 1Mi}}]}}",
     "namespaces": "{apiVersion: v1, kind: Namespace, metadata: {name: x-namespace}}",
+    f"networkpolicies.{NET}": f"{{apiVersion: {NET}/v1, kind: NetworkPolicy, metadata:"
+    " {name: x}, spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}}",
     "nodes": "{apiVersion: v1, kind: Node, metadata: {name: x-node}, spec: {unschedulable: true}}",
     "persistentvolumeclaims": "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name:"
     " x}, spec: {storageClassName: nobodys, accessModes: [ReadWriteOnce], resources:"
@@ -88,6 +100,8 @@ MANIFESTS = {
     " {name: x-run}, handler: runc}",
     "secrets": "{apiVersion: v1, kind: Secret, metadata: {name: x}, data: {a: Yg==}}",
     "serviceaccounts": "{apiVersion: v1, kind: ServiceAccount, metadata: {name: x}}",
+    f"servicecidrs.{NET}": f"{{apiVersion: {NET}/v1, kind: ServiceCIDR, metadata:"
+    " {name: x-range}, spec: {cidrs: [10.200.0.0/16]}}",
     "services": "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {selector: {app: x},"
     " ports: [{port: 80}]}}",
     "statefulsets.apps": "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: x}\nspec:\n"
@@ -119,10 +133,15 @@ COLUMNS = {
     "endpoints": "NAME ENDPOINTS AGE",
     "endpointslices.discovery.k8s.io": "NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
     "events": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
+    "horizontalpodautoscalers.autoscaling": "NAME REFERENCE TARGETS MINPODS MAXPODS REPLICAS AGE",
+    f"ingressclasses.{NET}": "NAME CONTROLLER PARAMETERS AGE",
+    f"ingresses.{NET}": "NAME CLASS HOSTS ADDRESS PORTS AGE",
+    f"ipaddresses.{NET}": "NAME PARENTREF AGE",
     "jobs.batch": "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
     "leases.coordination.k8s.io": "NAME HOLDER AGE",
     "limitranges": "NAME CREATED AT",
     "namespaces": "NAME STATUS AGE",
+    f"networkpolicies.{NET}": "NAME POD-SELECTOR AGE",
     "nodes": "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION"
     " CONTAINER-RUNTIME",
     "persistentvolumeclaims": "NAME STATUS VOLUME CAPACITY ACCESS MODES STORAGECLASS"
@@ -141,6 +160,7 @@ COLUMNS = {
     "runtimeclasses.node.k8s.io": "NAME HANDLER AGE",
     "secrets": "NAME TYPE DATA AGE",
     "serviceaccounts": "NAME AGE",
+    f"servicecidrs.{NET}": "NAME CIDRS AGE",
     "services": "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR",
     "statefulsets.apps": "NAME READY AGE CONTAINERS IMAGES",
     "storageclasses.storage.k8s.io": "NAME PROVISIONER RECLAIMPOLICY VOLUMEBINDINGMODE"

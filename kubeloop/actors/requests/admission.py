@@ -8,13 +8,24 @@ from collections.abc import Mapping
 from typing import Final
 
 from kubeloop.actors.requests.state import Object, State
-from kubeloop.api.admission import classes, limits, namespaces, nodes, pods, quotas, volumes
+from kubeloop.api.admission import (
+    classes,
+    ingresses,
+    limits,
+    namespaces,
+    nodes,
+    pods,
+    quotas,
+    volumes,
+)
 from kubeloop.api.calls import Request
 from kubeloop.api.resources import Resource
 from kubeloop.api.usage import QUOTAS
 
 _PODS: Final = "pods"
 _LIMITS: Final = "limitranges"
+_INGRESSES: Final = "ingresses.networking.k8s.io"
+_INGRESS_CLASSES: Final = "ingressclasses.networking.k8s.io"
 _CHANGING: Final = ("services", volumes.CLAIMS)
 """Kinds that may take more of a quota when they change."""
 
@@ -30,6 +41,8 @@ def complete(state: State, resource: Resource, obj: Object, request: Request) ->
         _complete_pod(state, obj, name, request)
     elif resource.id == "nodes":
         nodes.admit(obj)
+    elif resource.id == _INGRESSES and ingresses.names_no_class(obj):
+        ingresses.admit(obj, state.all(_INGRESS_CLASSES))
     elif resource.id in volumes.PROTECTION:
         volumes.protect(resource.id, obj)
         if resource.id == volumes.CLAIMS:

@@ -77,16 +77,16 @@ def list_(state: State, request: Request) -> Outcome:
 
 def _values(state: State, resource: Resource, page: Page) -> list[bytes]:
     """Return the objects of a page, packed."""
-    if resource.custom is None:
+    if resource.versioned is None:
         return page.values
     return [_value(state, resource, item) for item in page.items]
 
 
 def _value(state: State, resource: Resource, stored: Stored) -> bytes:
     """Return an object, packed, as a version of its kind has it: mostly as it is stored."""
-    custom = resource.custom
-    if custom is None or (
-        stored.revision >= custom.revision and custom.storage == custom.api_version
+    versioned = resource.versioned
+    if versioned is None or (
+        stored.revision >= versioned.revision and versioned.storage == versioned.api_version
     ):
         return stored.value
     packed: bytes = msgpack.packb(state.served(resource, stored))

@@ -71,7 +71,7 @@ class State:
     def resource_of(self, request: Request) -> Resource:
         """Return the resource a request is about. Raises: PathNotFound."""
         resource = RESOURCES.get(request.resource)
-        if resource is None:
+        if resource is None or request.version not in ("", resource.version):
             resource = self.catalogue().find(request.resource, request.version)
         if resource is None:
             raise PathNotFound
@@ -85,7 +85,9 @@ class State:
     def served(self, resource: Resource, stored: Stored) -> Object:
         """Return what is stored as a version of its kind has it, freshly decoded."""
         obj: Object = msgpack.unpackb(stored.value)
-        return obj if resource.custom is None else resource.custom.served(obj, stored.revision)
+        return (
+            obj if resource.versioned is None else resource.versioned.served(obj, stored.revision)
+        )
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         """Return an object as it is stored, freshly decoded; None if there is none."""
@@ -129,7 +131,7 @@ class State:
         expect = 0 if create or before is None else before.revision
         metadata["resourceVersion"] = str(self.store.revision + 1)
         expires = self.wall() + self.settings.event_ttl_s if resource.id == "events" else None
-        kept = obj if resource.custom is None else resource.custom.stored(obj)
+        kept = obj if resource.versioned is None else resource.versioned.stored(obj)
         writes = [Write(key, msgpack.packb(kept), expect, expires)]
         checks: dict[str, int] = {}
         if resource.id == "services":

@@ -90,12 +90,24 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "csinodes.storage.k8s.io": Strategy(versioned=True),
     "csistoragecapacities.storage.k8s.io": Strategy(versioned=True),
     "volumeattachments.storage.k8s.io": Strategy(status={"attached": False}, versioned=True),
+    "horizontalpodautoscalers.autoscaling": Strategy(
+        status={"desiredReplicas": 0, "currentMetrics": None}
+    ),
+    "ingresses.networking.k8s.io": Strategy(generation=True, status={"loadBalancer": {}}),
+    "ingressclasses.networking.k8s.io": Strategy(generation=True),
+    "networkpolicies.networking.k8s.io": Strategy(generation=True),
+    "servicecidrs.networking.k8s.io": Strategy(status={}),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),
     "leases.coordination.k8s.io": Strategy(create_on_update=True, versioned=True),
 }
 
 
+_OTHER_VERSIONS: Final[Mapping[str, Strategy]] = {
+    "horizontalpodautoscalers.autoscaling": Strategy(
+        status={"currentReplicas": 0, "desiredReplicas": 0}
+    ),
+}
 _CUSTOM: Final = Strategy(generation=True, status_counted=True, versioned=True)
 _CUSTOM_WITH_STATUS: Final = Strategy(generation=True, status_dropped=True, versioned=True)
 
@@ -104,4 +116,5 @@ def strategy(resource: Resource) -> Strategy:
     """Return the row of a resource."""
     if resource.custom is not None:
         return _CUSTOM_WITH_STATUS if resource.custom.has_status else _CUSTOM
-    return _STRATEGIES.get(resource.id, _PLAIN)
+    rows = _STRATEGIES if resource.other is None else _OTHER_VERSIONS
+    return rows.get(resource.id, _PLAIN)

@@ -1,12 +1,35 @@
 """What a row of the table of kinds is: a kind as discovery tells of it, with its subresources."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from kubeloop.api.custom import CustomKind
 
 _ALL: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+class Versioned(Protocol):
+    """How a version of a kind differs from what is stored.
+
+    api_version: of this version;  storage: of what is stored.
+    revision:    what was written before it may need another look.
+    """
+
+    @property
+    def api_version(self) -> str: ...
+
+    @property
+    def storage(self) -> str: ...
+
+    @property
+    def revision(self) -> int: ...
+
+    def served(self, stored: dict[str, Any], revision: int = 0) -> dict[str, Any]:
+        """Return what is stored as this version has it."""
+
+    def stored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Return an object of this version as it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +50,7 @@ class Resource:
     fields:    the field selectors it supports beside metadata.name and metadata.namespace.
     list_kind: the kind of its lists, if that is not the kind with "List" behind.
     custom:    of a custom kind, what its definition says; None for what is built in.
+    other:     of a built-in kind in another version than the stored one, how they differ.
     """
 
     group: str
@@ -42,6 +66,7 @@ class Resource:
     fields: tuple[str, ...] = ()
     list_kind: str = ""
     custom: "CustomKind | None" = field(default=None, compare=False, repr=False)
+    other: Versioned | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -52,6 +77,11 @@ class Resource:
     def api_version(self) -> str:
         """The apiVersion of its objects: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def versioned(self) -> "CustomKind | Versioned | None":
+        """How its objects differ from what is stored; None if they do not."""
+        return self.custom if self.custom is not None else self.other
 
     def subresource(self, name: str) -> Subresource | None:
         """Return the subresource called `name`, None if there is none."""

@@ -17,9 +17,12 @@ from kubeloop.api.errors import Cause
 from kubeloop.api.problems import Problems
 from kubeloop.api.resources import Resource
 from kubeloop.api.validation import (
+    autoscaling,
     definitions,
+    ingresses,
     jobs,
     metadata,
+    networking,
     others,
     persistence,
     pods,
@@ -85,10 +88,23 @@ _RULES: Final[Mapping[str, _Rules]] = {
         services.endpoint_slice, last=services.endpoint_slice_update
     ),
     "events": _Rules(others.event),
+    "horizontalpodautoscalers.autoscaling": _Rules(
+        autoscaling.autoscaler, status=autoscaling.autoscaler_status
+    ),
+    "ingressclasses.networking.k8s.io": _Rules(
+        ingresses.ingress_class, last=ingresses.ingress_class_update
+    ),
+    "ingresses.networking.k8s.io": _Rules(
+        ingresses.ingress, new=ingresses.new_ingress, status=ingresses.ingress_status
+    ),
+    "ipaddresses.networking.k8s.io": _Rules(
+        networking.ip_address, last=networking.ip_address_update
+    ),
     "jobs.batch": _Rules(jobs.job, last=jobs.job_update, status=jobs.job_status),
     "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),
     "limitranges": _Rules(quotas.limit_range),
     "namespaces": _Rules(others.namespace, status=others.namespace_status),
+    "networkpolicies.networking.k8s.io": _Rules(networking.network_policy),
     "nodes": _Rules(others.node, others.node_update),
     "persistentvolumeclaims": _Rules(
         persistence.claim, last=persistence.claim_update, status=persistence.claim_status
@@ -116,6 +132,9 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "roles.rbac.authorization.k8s.io": _Rules(rbac.role),
     "secrets": _Rules(others.secret, others.secret_update),
     "serviceaccounts": _Rules(),
+    "servicecidrs.networking.k8s.io": _Rules(
+        networking.service_cidr, last=networking.service_cidr_update
+    ),
     "services": _Rules(services.service, services.service_update, status=services.service_status),
     "statefulsets.apps": _Rules(
         sets.stateful_set, last=sets.stateful_set_update, status=sets.stateful_set_status

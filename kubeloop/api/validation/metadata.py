@@ -18,6 +18,7 @@ _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
     "ClusterRole": names.path_segment,
     "ClusterRoleBinding": names.path_segment,
     "Event": names.path_segment,
+    "IPAddress": names.path_segment,  # A rule of its own looks at the name.
     "Namespace": names.dns1123_label,
     "Role": names.path_segment,
     "RoleBinding": names.path_segment,

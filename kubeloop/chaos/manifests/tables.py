@@ -6,7 +6,7 @@ Source: the API reference of Kubernetes 1.37, and the rules in `kubeloop.api.val
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from kubeloop.chaos.manifests import access, storage
+from kubeloop.chaos.manifests import access, networking, storage
 from kubeloop.chaos.manifests.rows import (
     Row,
     either,
@@ -153,6 +153,7 @@ def _environment() -> "SearchStrategy[Any]":
 
 
 NAMES_OF: Final[Mapping[str, Sequence[str]]] = {
+    "ipaddresses.networking.k8s.io": ("10.96.0.7", "2001:db8::7"),
     "namespaces": ("n-a", "n-b"),
     "nodes": ("node-a", "node-b"),
     "csidrivers.storage.k8s.io": ("csi.example", "other.csi.example"),
@@ -397,6 +398,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "tolerationSeconds": whole(0, 600),
     },
     **access.FIELDS,
+    **networking.FIELDS,
     **storage.FIELDS,
 }  # fmt: skip
 """Type → field → its values. A type with a row is drawn wherever a field is of it."""

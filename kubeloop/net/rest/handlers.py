@@ -331,7 +331,7 @@ def _request(call: Call, verb: str, asked: options.Options) -> Request:
 
 def _version(target: Target) -> str:
     """Return the version to ask for: of a built-in kind there is one."""
-    return target.resource.version if target.resource.custom is not None else ""
+    return target.resource.version if target.resource.versioned is not None else ""
 
 
 def _object(call: Call, asked: options.Options) -> Body:

@@ -115,14 +115,14 @@ class Teller:
         if plain:
             return self.cache.line(fact, change)
         type_, obj = change
-        custom = self.resource.custom
-        return self._line(type_, obj if custom is None else custom.served(obj, fact.revision))
+        versioned = self.resource.versioned
+        return self._line(type_, obj if versioned is None else versioned.served(obj, fact.revision))
 
     def _differs(self, revision: int) -> bool:
         """Tell whether what was written at a revision is told otherwise than it is stored."""
-        custom = self.resource.custom
-        return custom is not None and (
-            custom.storage != custom.api_version or revision < custom.revision
+        versioned = self.resource.versioned
+        return versioned is not None and (
+            versioned.storage != versioned.api_version or revision < versioned.revision
         )
 
     def _line(self, type_: str, obj: Object) -> bytes:
