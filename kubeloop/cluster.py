@@ -46,6 +46,7 @@ from kubeloop.store.disk import Disk
 from kubeloop.store.history import Retention
 from kubeloop.store.store import Store, Sync
 from kubeloop.stores import EtcdAccess, StartFailed, connect_etcd, open_directory
+from kubeloop.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from kubeloop.endpoint import Endpoint
@@ -158,6 +159,7 @@ class Cluster(travel.TimeTravel, Recordable):
         inside = Inside(lambda asked: self._ask(self._signed(asked)), self._watch, self.catalogue)
         self.api, self._own = Client(self), Client(inside, user=API_SERVER_USER)
         self._subscriptions = Subscriptions({})
+        self._webhooks = Webhooks(self.store)
         self._prepared = True
 
     async def _start(self) -> None:
@@ -167,7 +169,7 @@ class Cluster(travel.TimeTravel, Recordable):
         self.supervisor.start(
             API_SERVER,
             lambda scene, name: ApiServer(
-                scene, name, store=self.store, subscriptions=subscriptions, settings=settings
+                scene, name, self.store, subscriptions, settings, caller=self._webhooks
             ),
         )
         if self._rest:
@@ -190,6 +192,7 @@ class Cluster(travel.TimeTravel, Recordable):
             self._endpoint_before, self._endpoint = self._endpoint, None
         if hasattr(self, "supervisor"):
             self.supervisor.stop_all()
+            await self._webhooks.close()
         if hasattr(self, "nodes"):
             await self.nodes.close()
         if hasattr(self, "store"):

@@ -16,10 +16,21 @@ from typing import Any, Final
 import msgpack
 from pykka._envelope import Envelope
 
-from kubeloop.actors.actor import AsyncActor, Inbox, Scene
-from kubeloop.actors.messages import Facts, Listing, Outcome, Request, Subscribe, Synced, decode
+from kubeloop.actors.actor import ActorFailed, AsyncActor, Inbox, Scene
+from kubeloop.actors.messages import (
+    Facts,
+    Listing,
+    Note,
+    Outcome,
+    Request,
+    Subscribe,
+    Synced,
+    decode,
+)
 from kubeloop.actors.requests.core import Core
+from kubeloop.actors.requests.hooks import Attempt, Question, Suspended, Verdict
 from kubeloop.actors.requests.state import Settings
+from kubeloop.actors.webhooks import Caller, Nobody, ask
 from kubeloop.api.errors import Expired, ServiceUnavailable
 from kubeloop.store.etcd.outcomes import Superseded
 from kubeloop.store.facts import Fact, key_of, prefix_of
@@ -51,6 +62,15 @@ class _Answer:
     sender: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that waits for webhooks."""
+
+    request: Request
+    envelope: Envelope[Any]
+    waits: Suspended
+
+
 class ApiServer(AsyncActor):
     """Takes Requests and Subscribes; gives Outcomes, Listings and Facts."""
 
@@ -58,12 +78,16 @@ class ApiServer(AsyncActor):
         self,
         scene: Scene,
         name: str,
-        *,
         store: Store,
         subscriptions: Subscriptions,
         settings: Settings | None = None,
+        *,
+        caller: Caller | None = None,
     ) -> None:
         super().__init__(scene, name)
+        self.caller = caller or Nobody()
+        self._waiting: dict[int, _Waiting] = {}  # Requests for which webhooks are asked.
+        self._asked = 0
         self.store, self.subscriptions = store, subscriptions
         self.settings = settings or Settings()
         self.core = self._fresh_core()
@@ -83,6 +107,11 @@ class ApiServer(AsyncActor):
     def on_stop(self) -> None:
         for cursor in self._cursors.values():
             cursor.close()
+        self.core.close()
+        for waiting in self._waiting.values():
+            if waiting.envelope.reply_to is not None:
+                error = ActorFailed(f"{self.name} ended while webhooks were asked")
+                waiting.envelope.reply_to.set_exception((ActorFailed, error, None))
 
     def outlives(self, envelope: Envelope[Any]) -> bool:
         """Keep who wants to watch: an actor that is never given a list would wait for ever."""
@@ -94,8 +123,9 @@ class ApiServer(AsyncActor):
         for envelope in envelopes:
             message = decode(envelope.message)
             if isinstance(message, Request):
-                outcome = self.core.handle(message)
-                answers.append(_Answer(outcome, envelope, message.sender))
+                answers += self._handle(message, envelope)
+            elif isinstance(message, Note):
+                answers += self._resume(message)
             elif isinstance(message, Subscribe):
                 self.subscriptions.by_name[message.sender] = message
                 self._list(message.sender)
@@ -106,10 +136,36 @@ class ApiServer(AsyncActor):
         waiting = [answer.envelope for answer in answers]
         self.store.flush(lambda error: self.guard(lambda: self._settle(answers, error), waiting))
 
+    def _handle(
+        self, request: Request, envelope: Envelope[Any], attempt: Attempt | None = None
+    ) -> list[_Answer]:
+        """Return the answer to a request; none yet if webhooks have to be asked."""
+        try:
+            outcome = self.core.handle(request, attempt)
+        except Suspended as waits:
+            self._asked += 1
+            self._waiting[self._asked] = _Waiting(request, envelope, waits)
+            self.run(self._ask(self._asked, waits.question), f"webhooks:{self._asked}")
+            return []
+        return [_Answer(outcome, envelope, request.sender)]
+
+    async def _ask(self, number: int, question: Question) -> bytes:
+        verdict = await ask(self.caller, question)
+        return Note.of("webhooks", [number, verdict.pack()])
+
+    def _resume(self, note: Note) -> list[_Answer]:
+        """Handle a request again, now that webhooks have said something."""
+        number, packed = note.content()
+        waiting = self._waiting.pop(number)
+        attempt = waiting.waits.attempt
+        attempt.note(waiting.waits.question, Verdict.unpack(packed))
+        return self._handle(waiting.request, waiting.envelope, attempt)
+
     def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:
         """Give the answers of a turn, now that what they tell of is durable or has failed."""
         self._unsettled -= 1
         if error is not None:
+            self.core.close()
             self.core = self._fresh_core()  # What it knew of may have been taken back.
         for answer in answers:
             if not isinstance(error, Superseded) or not self._handle_again(answer.envelope):
@@ -159,6 +215,8 @@ class ApiServer(AsyncActor):
     def busy(self) -> str | None:
         if self._unsettled:
             return "waits for the store"
+        if self._waiting:
+            return f"waits for webhooks about {len(self._waiting)} requests"
         return "has facts to tell" if self._awake else super().busy()
 
     # Feeding the subscribers.

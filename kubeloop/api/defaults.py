@@ -21,6 +21,7 @@ from kubeloop.api.defaulting import (
     services,
     sets,
     storage,
+    webhooks,
     workloads,
 )
 from kubeloop.api.defaulting.tools import Json, child, fill, items, maybe
@@ -128,6 +129,8 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "ResourceQuota"): quotas.resource_quota,
     ("v1", "Secret"): _secret,
     ("v1", "Service"): services.service,
+    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"): webhooks.mutating,
+    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"): webhooks.validating,
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): _definition,
     ("apps/v1", "ControllerRevision"): sets.controller_revision,
     ("apps/v1", "DaemonSet"): sets.daemon_set,

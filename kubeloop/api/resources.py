@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kubeloop.api.kinds import (
+    admissionregistration,
     apiextensions,
     apps,
     autoscaling,
@@ -48,6 +49,7 @@ ROWS: Final[tuple[Resource, ...]] = (
     *policy.ROWS,
     *rbac.ROWS,
     *storage.ROWS,
+    *admissionregistration.ROWS,
     *apiextensions.ROWS,
     *scheduling.ROWS,
     *coordination.ROWS,

@@ -24,6 +24,7 @@ from kubeloop.api.errors import Cause
 Schema = Mapping[str, Any]
 
 VALIDATIONS: Final = "x-kubernetes-validations"
+_SELVES: Final = ("self", "oldSelf")
 _OLD: Final = re.compile(r"\boldSelf\b")
 _LIST_KEYS: Final = "x-kubernetes-list-map-keys"
 _MAP: Final = ("x-kubernetes-list-type", "map")
@@ -53,10 +54,10 @@ class _Rule:
     message:      what to say if it does not hold;  told: makes a message that fits better.
     """
 
-    changed: "_Expression"
-    new: "_Expression | None"
+    changed: "Expression"
+    new: "Expression | None"
     message: str
-    told: "_Expression | None"
+    told: "Expression | None"
     reason: str
     field: str
 
@@ -79,7 +80,7 @@ class _Rule:
         return Cause(self.reason, f"{_TEXTS[self.reason]}{message}", field or "<nil>")
 
 
-_Expression = Callable[[Mapping[str, Any]], Any]
+Expression = Callable[[Mapping[str, Any]], Any]
 """From variables to a value, or a `Failure`."""
 
 
@@ -182,11 +183,11 @@ def _typed(schema: Schema, value: Any) -> Any:
 def _compile(told: Mapping[str, Any], where: str) -> _Rule:
     """Return a rule. Raises: BadRule."""
     text = str(told.get("rule") or "").strip()
-    compile_ = _environment().compile
+    compile_ = _environment(*_SELVES).compile
     message = str(told.get("message") or "").strip()
     expression = told.get("messageExpression")
     at = f"{where}.rule"
-    new: _Expression | None
+    new: Expression | None
     if told.get("optionalOldSelf"):
         changed = compile_(_OLD.sub("(optional.of(oldSelf))", text), at)
         new = compile_(_OLD.sub("(optional.none())", text), at)
@@ -206,7 +207,7 @@ def _compile(told: Mapping[str, Any], where: str) -> _Rule:
 class _Environment:
     """The library, with the functions Kubernetes adds to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         """Raises: BadRule if the library is not there."""
         try:
             from cel_expr_python import cel
@@ -216,7 +217,7 @@ class _Environment:
                 "rules in CEL need the library cel-expr-python: pip install 'kubeloop[cel]'"
             ) from error
         types = cel.Type
-        variables = {"self": types.DYN, "oldSelf": types.DYN}
+        variables = dict.fromkeys(names, types.DYN)
         extensions = [ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_math.ExtMath()]
         functions = [
             cel.FunctionDecl(
@@ -235,7 +236,7 @@ class _Environment:
         ]
         self._env = cel.NewEnv(variables=variables, extensions=extensions, functions=functions)
 
-    def compile(self, text: str, where: str) -> _Expression:
+    def compile(self, text: str, where: str) -> Expression:
         """Return an expression as a function of its variables. Raises: BadRule."""
         try:
             expression = self._env.compile(text)
@@ -253,8 +254,13 @@ class _Environment:
 
 
 @cache
-def _environment() -> _Environment:
-    return _Environment()
+def _environment(*names: str) -> _Environment:
+    return _Environment(names)
+
+
+def expression(text: str, variables: Sequence[str]) -> Expression:
+    """Return an expression in CEL as a function of its variables. Raises: BadRule."""
+    return _environment(*variables).compile(text, "expression")
 
 
 def _index_of(items: list[Any], wanted: Any) -> int:

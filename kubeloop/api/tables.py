@@ -43,6 +43,8 @@ _ROWS: Final[Mapping[str, Row]] = {
     "secrets": others.secret,
     "serviceaccounts": others.plain,
     "services": services.service,
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": others.webhooks,
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": others.webhooks,
     "customresourcedefinitions.apiextensions.k8s.io": others.definition,
     "cronjobs.batch": jobs.cron_job,
     "jobs.batch": jobs.job,

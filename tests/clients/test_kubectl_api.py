@@ -31,10 +31,12 @@ KINDS = (
     "csinodes.storage.k8s.io csistoragecapacities.storage.k8s.io "
     "customresourcedefinitions.apiextensions.k8s.io daemonsets.apps deployments.apps "
     "endpoints endpointslices.discovery.k8s.io events jobs.batch leases.coordination.k8s.io "
-    "limitranges namespaces nodes persistentvolumeclaims persistentvolumes "
-    "poddisruptionbudgets.policy pods podtemplates priorityclasses.scheduling.k8s.io "
-    "replicasets.apps replicationcontrollers resourcequotas runtimeclasses.node.k8s.io "
-    "secrets serviceaccounts services statefulsets.apps storageclasses.storage.k8s.io "
+    "limitranges mutatingwebhookconfigurations.admissionregistration.k8s.io namespaces "
+    "nodes persistentvolumeclaims persistentvolumes poddisruptionbudgets.policy pods "
+    "podtemplates priorityclasses.scheduling.k8s.io replicasets.apps replicationcontrollers "
+    "resourcequotas runtimeclasses.node.k8s.io secrets serviceaccounts services "
+    "statefulsets.apps storageclasses.storage.k8s.io "
+    "validatingwebhookconfigurations.admissionregistration.k8s.io "
     "volumeattachments.storage.k8s.io volumeattributesclasses.storage.k8s.io"
 )
 WEB = """
@@ -164,6 +166,7 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
     assert set((await kubectl("api-resources -o name")).split()) == set(KINDS.split())
     versions = (await kubectl("api-versions")).split()
     assert versions == [
+        "admissionregistration.k8s.io/v1",
         "apiextensions.k8s.io/v1",
         "apps/v1",
         "autoscaling/v1",

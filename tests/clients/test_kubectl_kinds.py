@@ -67,6 +67,9 @@ MANIFESTS = {
     " metadata: {name: x}, spec: {holderIdentity: me, leaseDurationSeconds: 9}}",
     "limitranges": "{apiVersion: v1, kind: LimitRange, metadata: {name: x}, spec: {limits: [{type:"
     " PersistentVolumeClaim, min: {storage: 1Mi}}]}}",
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": "{apiVersion:"
+    " admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name:"
+    " x-hooks}, webhooks: []}",
     "namespaces": "{apiVersion: v1, kind: Namespace, metadata: {name: x-namespace}}",
     f"networkpolicies.{NET}": f"{{apiVersion: {NET}/v1, kind: NetworkPolicy, metadata:"
     " {name: x}, spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}}",
@@ -108,6 +111,9 @@ MANIFESTS = {
     "  replicas: 0\n  serviceName: x\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "storageclasses.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind: StorageClass,"
     " metadata: {name: x-storage}, provisioner: example.com/disk}",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": "{apiVersion:"
+    " admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name:"
+    " x-hooks}}",
     "volumeattachments.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind:"
     " VolumeAttachment, metadata: {name: x-attachment}, spec: {attacher: csi.example,"
     " nodeName: here, source: {persistentVolumeName: v}}}",
@@ -140,6 +146,7 @@ COLUMNS = {
     "jobs.batch": "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
     "leases.coordination.k8s.io": "NAME HOLDER AGE",
     "limitranges": "NAME CREATED AT",
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": "NAME WEBHOOKS AGE",
     "namespaces": "NAME STATUS AGE",
     f"networkpolicies.{NET}": "NAME POD-SELECTOR AGE",
     "nodes": "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION"
@@ -165,6 +172,7 @@ COLUMNS = {
     "statefulsets.apps": "NAME READY AGE CONTAINERS IMAGES",
     "storageclasses.storage.k8s.io": "NAME PROVISIONER RECLAIMPOLICY VOLUMEBINDINGMODE"
     " ALLOWVOLUMEEXPANSION AGE",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": "NAME WEBHOOKS AGE",
     "volumeattachments.storage.k8s.io": "NAME ATTACHER PV NODE ATTACHED AGE",
     "volumeattributesclasses.storage.k8s.io": "NAME DRIVERNAME AGE",
 }

@@ -1,14 +1,18 @@
 """The API server's core: one request in, one outcome out, and the store changed or not."""
 
 from collections.abc import Callable
+from typing import Final
 
 import msgpack
 
 from kubeloop.actors.requests import deletion, reading, subresources, writing
+from kubeloop.actors.requests.hooks import Attempt
 from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
 from kubeloop.store.store import Store
+
+READS: Final = ("get", "list")
 
 
 class Core:
@@ -27,13 +31,32 @@ class Core:
     ) -> None:
         self.state = State(store, wall=wall, bits=bits, settings=settings)
 
-    def handle(self, request: Request) -> Outcome:
-        """Return the outcome of a request; a refusal is an outcome with a v1.Status."""
+    def handle(self, request: Request, attempt: Attempt | None = None) -> Outcome:
+        """Return the outcome of a request; a refusal is an outcome with a v1.Status.
+
+        attempt: what is known of a request that was suspended before.
+        Raises:  Suspended if webhooks have to be asked; nothing was written.
+        """
+        state = self.state
+        if attempt is None and state.hooks.all() and request.verb not in READS:
+            attempt = Attempt()
+        state.attempt = attempt
+        if attempt is not None:
+            attempt.begin()
         try:
-            return self._dispatch(request)
+            outcome = self._dispatch(request)
         except ApiError as error:
-            revision = self.state.store.revision
-            return Outcome(request.tag, error.code, revision, msgpack.packb(error.status()))
+            revision = state.store.revision
+            outcome = Outcome(request.tag, error.code, revision, msgpack.packb(error.status()))
+        finally:
+            state.attempt = None
+        if attempt is not None:
+            outcome.warnings.extend(attempt.warnings)
+        return outcome
+
+    def close(self) -> None:
+        """Watch no more what it watched."""
+        self.state.hooks.close()
 
     def _dispatch(self, request: Request) -> Outcome:
         state = self.state

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.actors.requests.admitting import deletable
 from kubeloop.actors.requests.jobs import PRESERVED
 from kubeloop.actors.requests.metadata import ordered_metadata
 from kubeloop.actors.requests.reading import selected
@@ -34,6 +35,8 @@ def delete(state: State, request: Request) -> Outcome:
     old = state.found(resource, request.namespace, request.name)
     if old is None:
         raise NotFound(resource.id, request.name)
+    check_deletion(resource, old, request)
+    deletable(state, resource, request, old)
     new, gone = _delete_one(state, resource, old, request)
     told = _success(resource, old) if gone and resource.id != "pods" else new
     revision = state.store.revision if gone else int(new["metadata"]["resourceVersion"])
@@ -47,6 +50,8 @@ def delete_collection(state: State, request: Request) -> Outcome:
     objects = [state.served(resource, item) for item in page.items]
     chosen = [obj for obj in objects if selected(obj, resource, request)]
     items = []
+    for obj in chosen:  # All are asked about before anything is done.
+        deletable(state, resource, request, obj)
     for obj in chosen:
         after, _ = _delete_one(state, resource, obj, request)
         items.append(msgpack.packb(after))

@@ -14,6 +14,7 @@ from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.claims import claim_key, claimant, claims
 from kubeloop.actors.requests.definitions import Definitions
+from kubeloop.actors.requests.hooks import Attempt, Hooks
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import AlreadyExists, Conflict, PathNotFound, ServiceUnavailable
@@ -58,11 +59,28 @@ class State:
         bits: Callable[[int], int],
         settings: Settings,
     ) -> None:
-        self.store, self.wall, self.bits, self.settings = store, wall, bits, settings
+        self.store, self.settings = store, settings
+        self._wall, self._bits = wall, bits
+        self.hooks = Hooks(store)
+        self.attempt: Attempt | None = None  # Of a request that may have to wait for webhooks.
         self._definitions = Definitions(store)
         self.allocations = Allocations(
             settings.service_cidr, settings.node_ports, self.owner_of_claim
         )
+
+    def wall(self) -> float:
+        """Return seconds since 1970: of a request that waited, when it came."""
+        if self.attempt is None:
+            return self._wall()
+        if self.attempt.at is None:
+            self.attempt.at = self._wall()
+        return self.attempt.at
+
+    def bits(self, count: int) -> int:
+        """Return random bits: of a request that waited, those it had before."""
+        if self.attempt is None:
+            return self._bits(count)
+        return self.attempt.draw(lambda: self._bits(count))
 
     def catalogue(self) -> Catalogue:
         """Return the kinds there are now."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.requests import eviction
+from kubeloop.actors.requests.admitting import validated
 from kubeloop.actors.requests.metadata import check_kind, check_preconditions, ordered_metadata
 from kubeloop.actors.requests.patching import apply_patch
 from kubeloop.actors.requests.state import Object, State
@@ -45,6 +46,7 @@ def put_scale(state: State, request: Request) -> Outcome:
         cause = Cause("FieldValueInvalid", message, "spec.replicas")
         raise Invalid("Scale", old["metadata"]["name"], [cause], group="autoscaling")
 
+    validated(state, resource, request, scale, scale_of(resource, old))
     path: Sequence[str] = ("spec", "replicas")
     if resource.custom is not None and resource.custom.scale is not None:
         path = resource.custom.scale.spec_replicas
@@ -126,6 +128,7 @@ def bind(state: State, request: Request) -> Outcome:
         raise Conflict("pods/binding", name, f'pod {name} is already assigned to node "{assigned}"')
     if pod["spec"].get("schedulingGates"):
         raise Conflict("pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
+    validated(state, state.resource_of(request), request, body, None)
     bound = _bound(state, pod, node, told.get("annotations") or {})
     state.put(state.resource_of(request), bound, request, create=False)
     return _created(state, request)
@@ -133,6 +136,8 @@ def bind(state: State, request: Request) -> Outcome:
 
 def evict(state: State, request: Request) -> Outcome:
     """Delete a pod if its disruption budget allows it. Raises: as `eviction.evict`."""
+    if request.body:
+        validated(state, state.resource_of(request), request, msgpack.unpackb(request.body), None)
     eviction.evict(state, request)
     return _created(state, request)
 

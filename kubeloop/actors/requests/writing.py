@@ -8,6 +8,7 @@ from typing import Final
 import msgpack
 
 from kubeloop.actors.requests import admission, ownership, phases
+from kubeloop.actors.requests.admitting import mutated, validated
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
 from kubeloop.actors.requests.heartbeats import renew
@@ -43,6 +44,7 @@ Transform = Callable[[Object], Object]
 """Old object → wanted object; the old one is not changed."""
 
 API_SERVER_USER: Final = "system:apiserver"
+_WHOLE: Final = ("", "status")  # The subresources that speak of the object itself.
 _SERVICES: Final = "services"
 _TERMINATING: Final = "create not allowed while custom resource definition is terminating"
 _LOOPBACK: Final = re.compile(r'Invalid value: "([^"]+)": may not be in the loopback range')
@@ -72,13 +74,15 @@ def _create(
     if not _is_apply(request):
         ownership.created(state, resource, obj, request, allotted)
     admission.complete(state, resource, obj, request)
-    prepare_create(state, resource, obj, request)
     admission.fill_up(state, resource, obj, request)
+    obj = mutated(state, resource, request, obj, None)
+    prepare_create(state, resource, obj, request)
     if resource.id == "pods":
         obj["status"]["qosClass"] = qos_class(obj)
     if resource.custom is not None:
         obj = in_order(obj)
     _refuse(resource, obj, _allowed_here(state, request, validate_create(resource, obj)))
+    validated(state, resource, request, obj, None)
     namespace, name = request.namespace, obj["metadata"]["name"]
     if state.get(resource.id, namespace, name) is not None:
         raise AlreadyExists(resource.id, name)
@@ -111,7 +115,7 @@ def update(state: State, request: Request) -> Outcome:
 
 def patch(state: State, request: Request) -> Outcome:
     """Patch an object, or its status. Raises: any ApiError a patch can meet."""
-    renewed = renew(state, request)
+    renewed = renew(state, request) if state.attempt is None else None
     if renewed is not None:
         return renewed
     resource = state.resource_of(request)
@@ -178,6 +182,7 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
         apply_defaults(resource, new)
         if not _is_apply(request):
             ownership.changed(state, resource, old, new, request)
+        new = mutated(state, resource, request, new, old)
         _refuse(resource, new, validate_status_update(resource, new, old))
     else:
         if resource.id == _SERVICES:
@@ -186,10 +191,15 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
         if not _is_apply(request):
             ownership.changed(state, resource, old, new, request)
         admission.complete_change(state, resource, new, old)
+        if not request.subresource:  # A Scale is another's object.
+            new = mutated(state, resource, request, new, old)
         prepare_update(resource, old, new)
         _refuse(resource, new, _allowed_here(state, request, validate_update(resource, new, old)))
         if resource.id == _SERVICES:
             _refuse(resource, new, state.allocations.assign(new, state.bits))
+    if request.subresource in _WHOLE:
+        validated(state, resource, request, new, old)
+    if request.subresource != "status":
         also = admission.allow(state, resource, new, old, request)
     return write(state, request, old, new, also)
 

@@ -195,6 +195,11 @@ def _node_status(spec: Json, status: Json) -> str:
     return f"{word},SchedulingDisabled" if spec.get("unschedulable") else word
 
 
+def webhooks(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of a webhook configuration."""
+    return [name_of(obj), len(items(obj, "webhooks")), humanize.since(created(obj), now_unix)]
+
+
 def _roles(node_labels: dict[str, str]) -> str:
     roles = {key.removeprefix(_ROLE_PREFIX) for key in node_labels if key.startswith(_ROLE_PREFIX)}
     roles.add(node_labels.get(_ROLE, ""))

@@ -32,6 +32,7 @@ from kubeloop.api.validation import (
     services,
     sets,
     storage,
+    webhooks,
     workloads,
 )
 
@@ -103,6 +104,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "jobs.batch": _Rules(jobs.job, last=jobs.job_update, status=jobs.job_status),
     "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),
     "limitranges": _Rules(quotas.limit_range),
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": _Rules(webhooks.mutating),
     "namespaces": _Rules(others.namespace, status=others.namespace_status),
     "networkpolicies.networking.k8s.io": _Rules(networking.network_policy),
     "nodes": _Rules(others.node, others.node_update),
@@ -146,6 +148,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "volumeattributesclasses.storage.k8s.io": _Rules(
         storage.attributes_class, last=storage.attributes_class_update
     ),
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": _Rules(webhooks.validating),
 }
 
 

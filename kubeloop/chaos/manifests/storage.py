@@ -44,6 +44,32 @@ _place: Final = either(
     local=made_of("path", path=one_of("/mnt/a", "/mnt/b")),
 )
 
+_rule: Final = made_of(
+    "apiGroups",
+    "apiVersions",
+    "operations",
+    "resources",
+    apiGroups=one_of(["*"], ["", "apps"]),
+    apiVersions=one_of(["v1"], ["*"]),
+    operations=one_of(["CREATE"], ["CREATE", "DELETE"], ["*"]),
+    resources=one_of(["nothing"], ["nothing/*", "nobody"]),
+    scope=one_of("*", "Cluster", "Namespaced"),
+)
+_webhook: Final[Mapping[str, Row]] = {
+    "name": one_of("a.hooks.example", "b.hooks.example", "c.d.hooks.example"),
+    "clientConfig": either(
+        url=one_of("https://hooks.example:8443/a"),
+        service=made_of("name", "namespace", name=_names, namespace=_names, port=one_of(443, 8443)),
+    ),
+    "rules": list_of(_rule),
+    "failurePolicy": one_of("Fail", "Ignore"),
+    "matchPolicy": one_of("Equivalent", "Exact"),
+    "sideEffects": one_of("None", "NoneOnDryRun"),
+    "timeoutSeconds": whole(1, 30),
+    "admissionReviewVersions": one_of(["v1"], ["v1", "v1beta1"]),
+    "matchConditions": one_of([{"name": "never", "expression": "object == null"}]),
+}
+
 FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
     "CSIDriver": {},
     "CSIDriverSpec": {
@@ -130,6 +156,14 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "allowedTopologies": one_of(
             [{"matchLabelExpressions": [{"key": "example.com/zone", "values": ["a", "b"]}]}]
         ),
+    },
+    "MutatingWebhook": {**_webhook, "reinvocationPolicy": one_of("Never", "IfNeeded")},
+    "MutatingWebhookConfiguration": {
+        "webhooks": several("MutatingWebhook", "name"),
+    },
+    "ValidatingWebhook": _webhook,
+    "ValidatingWebhookConfiguration": {
+        "webhooks": several("ValidatingWebhook", "name"),
     },
     "VolumeAttachment": {},
     "VolumeAttachmentSpec": {

@@ -1,0 +1,26 @@
+"""The kinds of admissionregistration.k8s.io."""
+
+from typing import Final
+
+from kubeloop.api.kinds.row import Resource
+
+ROWS: Final = (
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        "mutatingwebhookconfiguration",
+        namespaced=False,
+        categories=("api-extensions",),
+    ),
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        "validatingwebhookconfiguration",
+        namespaced=False,
+        categories=("api-extensions",),
+    ),
+)
