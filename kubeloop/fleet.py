@@ -6,11 +6,12 @@ from typing import Any
 from kubeloop.actors.kube_proxy import KubeProxy
 from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.pods.logs import attempt_of, container_id
-from kubeloop.actors.runtimes.protocol import RuntimeFailure
+from kubeloop.actors.runtimes.protocol import Connection, Runtime, RuntimeFailure, Session
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import World
 from kubeloop.api.errors import InternalError
 from kubeloop.net.client import KubeObject
+from kubeloop.net.streaming.seams import Wishes
 from kubeloop.nodes import Node, Nodes, SimulatedNodes
 
 
@@ -74,6 +75,39 @@ class Fleet:
         except RuntimeFailure:
             id_ = container_id(pod, container)
             yield world.wall(), f"unable to retrieve container logs for {id_}\n".encode()
+
+    async def session(self, pod: Mapping[str, Any], wishes: Wishes) -> Session:
+        """Start a command in a container, or attach to it. Raises: ApiError."""
+        metadata = pod["metadata"]
+        runtime = self._runtime_of(pod)
+        where = metadata["uid"], wishes.container
+        try:
+            if wishes.command:
+                return await runtime.open_exec(
+                    *where, wishes.command, stdin=wishes.stdin, tty=wishes.tty
+                )
+            return await runtime.attach(*where, stdin=wishes.stdin)
+        except RuntimeFailure as error:
+            if error.reason != "ContainerNotRunning":
+                why = f"error executing command in container: {error.message}"
+            elif wishes.command:
+                why = f'unable to upgrade connection: container not found ("{wishes.container}")'
+            else:
+                name = f"{metadata['name']}_{metadata['namespace']}"
+                told = f"container {wishes.container} not found in pod {name}"
+                why = f"unable to upgrade connection: {told}"
+            raise InternalError(why) from error
+
+    async def connect(self, pod: Mapping[str, Any], port: int, *, local: bool) -> Connection:
+        """Connect to a port of a pod. Raises: OSError; ApiError if its node does not answer."""
+        return await self._runtime_of(pod).connect(pod["metadata"]["uid"], port, local=local)
+
+    def _runtime_of(self, pod: Mapping[str, Any]) -> Runtime:
+        name = pod["spec"].get("nodeName", "")
+        node = self.running.get(name)
+        if node is None:
+            raise InternalError(f"error dialing backend: node {name} does not answer")
+        return node.runtime
 
 
 def kubelet_of(node: str) -> str:

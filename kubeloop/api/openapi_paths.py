@@ -50,6 +50,23 @@ _REMOVE: Final = (
 )
 
 
+_PROXIED: Final = ("delete", "get", "head", "options", "patch", "post", "put")
+_OUTPUT: Final = (
+    ("container", _STRING),
+    ("stderr", _BOOLEAN),
+    ("stdin", _BOOLEAN),
+    ("stdout", _BOOLEAN),
+    ("tty", _BOOLEAN),
+)
+_CONNECTS: Final = {
+    "attach": _OUTPUT,
+    "exec": (("command", _STRING), *_OUTPUT),
+    "portforward": (("ports", _INTEGER),),
+    "proxy": (("path", _STRING),),
+}
+"""Subresource that leads out of the API → its query parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Verb:
     """A verb of the API as an operation of HTTP.
@@ -91,7 +108,13 @@ def paths(resource: Resource, *, v3: bool) -> dict[str, Any]:
     if resource.namespaced:
         found[f"{base}/{resource.plural}"] = made.everywhere()
     for sub in resource.subresources:
-        found[f"{item}/{sub.name}"] = made.subresource(sub)
+        at = f"{item}/{sub.name}"
+        if not sub.connects:
+            found[at] = made.subresource(sub)
+            continue
+        found[at] = made.connecting(sub)
+        if sub.name == "proxy":
+            found[f"{at}/{{path}}"] = made.connecting(sub, path=True)
     return found
 
 
@@ -128,6 +151,26 @@ class _Maker:
             operation_id = self._id(verb, f"{scope}{self.resource.kind}{sub.name.capitalize()}")
             operations[verb.method] = self._operation(name, operation_id, sub)
         return operations | self._parameters(named=True, namespaced=self.resource.namespaced)
+
+    def connecting(self, sub: Subresource, *, path: bool = False) -> dict[str, Any]:
+        """Return the operations of a subresource that leads out of the API. path: with one."""
+        methods = _PROXIED if sub.name == "proxy" else ("get", "post")
+        scope = "Namespaced" if self.resource.namespaced else ""
+        suffix = f"{self.resource.kind}{sub.name.capitalize()}{'WithPath' if path else ''}"
+        operations: dict[str, Any] = {}
+        for method in methods:
+            operation = self._operation("get", f"connectCoreV1{method.capitalize()}{scope}{suffix}")
+            operation["description"] = f"connect {method.upper()} requests to {sub.name}"
+            operation["responses"]["200"] = self._answer("OK", "")
+            operation["x-kubernetes-action"] = "connect"
+            operation["x-kubernetes-group-version-kind"] = _kind(self.resource, sub)
+            operations[method] = operation
+        shared = self._parameters(named=True, namespaced=self.resource.namespaced)["parameters"]
+        shared = shared[:-1]  # Without `pretty`: nothing is told that could be.
+        if path:
+            shared.append(self._parameter("path", "path", _STRING) | {"required": True})
+        queries = [self._query(*parameter) for parameter in _CONNECTS[sub.name]]
+        return {**operations, "parameters": [*shared, *queries]}
 
     def _id(self, verb: _Verb, what: str) -> str:
         group = (self.resource.group or "core").partition(".")[0]

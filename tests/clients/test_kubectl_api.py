@@ -449,7 +449,6 @@ async def test_bad_manifests(kubectl: Kubectl, change: tuple[str, str], complain
 
 async def test_what_is_not_built_says_so(kubectl: Kubectl) -> None:
     await kubectl("apply -f -", stdin=POD)
-    assert "not implemented yet" in await kubectl.fails("exec p -- ls")
     assert "Metrics API not available" in await kubectl.fails("top pods")
 
 

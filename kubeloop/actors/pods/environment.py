@@ -40,6 +40,8 @@ def container_spec(
         args=[expand(part, env) for part in spec.get("args") or ()],
         env=env,
         working_dir=spec.get("workingDir") or "",
+        stdin=bool(spec.get("stdin")),
+        stdin_once=bool(spec.get("stdinOnce")),
         tty=bool(spec.get("tty")),
         annotations=pod.spec["metadata"].get("annotations") or {},
         files=files,

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from kubeloop.actors.runtimes import process_launch as launch
+from kubeloop.actors.runtimes.connections import SocketConnection
 from kubeloop.actors.runtimes.process_containers import Containers
 from kubeloop.actors.runtimes.process_images import ImageSource, NodeImages
 from kubeloop.actors.runtimes.process_layers import remove_tree
 from kubeloop.actors.runtimes.process_network import ProcessNetwork
 from kubeloop.actors.runtimes.process_runs import Pod, Run
+from kubeloop.actors.runtimes.process_sessions import CommandSession
 from kubeloop.actors.runtimes.process_zygote import Abilities, Zygote
 from kubeloop.actors.runtimes.protocol import (
     ContainerSpec,
@@ -36,6 +38,7 @@ from kubeloop.actors.runtimes.protocol import (
     SandboxRecord,
     SandboxSpec,
 )
+from kubeloop.actors.runtimes.sessions import AttachedSession
 from kubeloop.actors.world import World
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # So not a skeleton's either.
@@ -177,14 +180,34 @@ class ProcessRuntime:
     async def exec(
         self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float
     ) -> ExecResult:
-        pod = self._pods.get(pod_uid)
-        run = pod.running(container) if pod is not None else None
-        if pod is None or run is None:
-            raise RuntimeFailure("ContainerNotRunning", f"container {container} does not run")
+        pod, run = self._inside(pod_uid, container)
         assert self.abilities is not None
         return await self._containers.execute(
             pod, run, command, timeout_s=timeout_s, abilities=self.abilities
         )
+
+    async def open_exec(
+        self, pod_uid: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
+    ) -> CommandSession:
+        pod, run = self._inside(pod_uid, container)
+        assert self.abilities is not None
+        return await self._containers.open(
+            pod, run, command, stdin=stdin, tty=tty, abilities=self.abilities
+        )
+
+    async def attach(self, pod_uid: str, container: str, *, stdin: bool) -> AttachedSession:
+        _, run = self._inside(pod_uid, container)
+        return run.attach(stdin=stdin)
+
+    async def connect(self, pod_uid: str, port: int, *, local: bool) -> SocketConnection:
+        return await SocketConnection.of(await self.network.reach(pod_uid, port, local=local))
+
+    def _inside(self, pod_uid: str, container: str) -> tuple[Pod, Run]:
+        pod = self._pods.get(pod_uid)
+        run = pod.running(container) if pod is not None else None
+        if pod is None or run is None:
+            raise RuntimeFailure("ContainerNotRunning", f"container {container} does not run")
+        return pod, run
 
     async def logs(
         self, pod_uid: str, container: str, *, attempt: int, follow: bool = False

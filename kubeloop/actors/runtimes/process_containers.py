@@ -17,8 +17,10 @@ from kubeloop.actors.runtimes.process_images import NodeImage, NodeImages
 from kubeloop.actors.runtimes.process_layers import remove_tree
 from kubeloop.actors.runtimes.process_logs import Log, Output
 from kubeloop.actors.runtimes.process_runs import Pod, Run
+from kubeloop.actors.runtimes.process_sessions import CommandSession, Outlet
 from kubeloop.actors.runtimes.process_zygote import Abilities
 from kubeloop.actors.runtimes.protocol import ContainerSpec, ExecResult, RuntimeFailure
+from kubeloop.actors.runtimes.sessions import STDERR, STDOUT
 
 EXEC_OUTPUT_MAX: Final = 16 * 1024 * 1024  # The rest is thrown away: somebody holds it in memory.
 
@@ -93,33 +95,80 @@ class Containers:
     ) -> ExecResult:
         """Run a command beside a container's process. Raises: RuntimeFailure, TimeoutError."""
         channel = pod.need()
-        if not command:
-            raise RuntimeFailure("ExecError", "no command is given")
-        self._commands += 1
-        key = f"exec-{self._commands}"
-        order = {**self._surroundings(pod, run, abilities), "tty": False}
-        order["argv"] = _rooted(command, order["env"])
+        key, message = self._order(pod, run, command, abilities, tty=False)
         reading, writing = os.pipe()
         output = _Collected(reading)
         ended = pod.commands[key] = asyncio.get_running_loop().create_future()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             async with asyncio.timeout(timeout_s):
-                message = {"op": "exec", "key": key, "container": run.key, **order}
                 try:
                     await channel.ask(message, [null, writing, writing])
                 except OSError as error:
-                    why = f"failed to exec in container: {error.strerror or error}"
-                    raise RuntimeFailure("ExecError", why) from error
+                    raise _not_executed(error) from error
                 code = await ended
         finally:
             pod.commands.pop(key, None)
             if not ended.done() or ended.cancelled():
-                channel.tell({"op": "kill", "key": key, "signal": int(signal.SIGKILL)})
+                channel.tell({"op": "kill", "key": key, "signal": int(signal.SIGTERM)})
             os.close(writing)
             os.close(null)
             output.finish()
         return ExecResult(code, bytes(output.data))
+
+    async def open(
+        self,
+        pod: Pod,
+        run: Run,
+        command: Sequence[str],
+        *,
+        stdin: bool,
+        tty: bool,
+        abilities: Abilities,
+    ) -> CommandSession:
+        """Start a command beside a container's process; return its streams. Raises: RuntimeFailure.
+
+        stdin: whether something will be written to its standard input.
+        """
+        channel = pod.need()
+        key, message = self._order(pod, run, command, abilities, tty=tty)
+        theirs, ours, writing = _streams(stdin=stdin, tty=tty)
+        ended = pod.commands[key] = asyncio.get_running_loop().create_future()
+
+        def kill() -> None:
+            pod.commands.pop(key, None)
+            channel.tell({"op": "kill", "key": key, "signal": int(signal.SIGTERM)})
+
+        try:
+            await channel.ask(message, theirs)
+        except (OSError, asyncio.CancelledError) as error:
+            kill()
+            for fd in (*(fd for fd, _ in ours), *([writing] if writing >= 0 else [])):
+                os.close(fd)
+            if isinstance(error, OSError):
+                raise _not_executed(error) from error
+            raise
+        finally:
+            for fd in dict.fromkeys(theirs):
+                os.close(fd)
+        outlet = Outlet(writing, terminal=tty) if writing >= 0 else None
+        session = CommandSession(ours, outlet, kill)
+        ended.add_done_callback(lambda code: session.ended(code.result()))
+        return session
+
+    def _order(
+        self, pod: Pod, run: Run, command: Sequence[str], abilities: Abilities, *, tty: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the key of a new command, and the order for the init. Raises: RuntimeFailure."""
+        if not command:
+            raise RuntimeFailure("ExecError", "no command is given")
+        self._commands += 1
+        key = f"exec-{self._commands}"
+        order = {**self._surroundings(pod, run, abilities), "tty": tty}
+        if tty:
+            order["env"].setdefault("TERM", "xterm")
+        order["argv"] = _rooted(command, order["env"])
+        return key, {"op": "exec", "key": key, "container": run.key, **order}
 
     async def tidy(self, run: Run) -> None:
         """Free what a run that has ended no longer needs: all but its log."""
@@ -213,6 +262,29 @@ class _Collected:
         self._output.finish()
 
 
+def _not_executed(error: OSError) -> RuntimeFailure:
+    why = f"failed to exec in container: {error.strerror or error}"
+    return RuntimeFailure("ExecError", why)
+
+
+def _streams(*, stdin: bool, tty: bool) -> tuple[list[int], list[tuple[int, int]], int]:
+    """Make the files of a command.
+
+    Return its descriptors 0, 1 and 2; ours to read from, with the stream each is; and ours to
+    write to, -1 if nothing is written.
+    """
+    if tty:
+        ours, theirs = pty.openpty()
+        return [theirs] * 3, [(ours, STDOUT)], os.dup(ours) if stdin else -1
+    writing = -1
+    if stdin:
+        reading, writing = os.pipe()
+    else:
+        reading = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    out, err = os.pipe(), os.pipe()
+    return [reading, out[1], err[1]], [(out[0], STDOUT), (err[0], STDERR)], writing
+
+
 def _signal(pod: Pod, run: Run, number: signal.Signals) -> None:
     if pod.channel is not None:
         pod.channel.tell({"op": "kill", "key": run.key, "signal": int(number)})
@@ -229,12 +301,17 @@ def _rooted(argv: Sequence[str], env: dict[str, str]) -> list[str]:
 @contextmanager
 def _pipes(run: Run) -> Iterator[list[int]]:
     """Yield standard input, output and error of a container; what it writes goes to its log."""
-    files = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+    if run.spec.stdin:
+        first, ours = os.pipe()
+        run.stdin = Outlet(ours, terminal=False)
+    else:
+        first = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    files = [first]
     try:
         for stream in ("stdout", "stderr"):
             reading, writing = os.pipe()
             files.append(writing)
-            run.outputs.append(Output(reading, stream, run.log))
+            run.outputs.append(Output(reading, stream, run))
         yield files
     finally:
         for fd in files:
@@ -245,7 +322,9 @@ def _pipes(run: Run) -> Iterator[list[int]]:
 def _terminal(run: Run) -> Iterator[list[int]]:
     """Yield a terminal as standard input, output and error."""
     ours, theirs = pty.openpty()
-    run.outputs.append(Output(ours, "stdout", run.log))
+    run.outputs.append(Output(ours, "stdout", run))
+    if run.spec.stdin:
+        run.stdin = Outlet(os.dup(ours), terminal=True)
     try:
         yield [theirs, theirs, theirs]
     finally:

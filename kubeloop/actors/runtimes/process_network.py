@@ -7,8 +7,11 @@ on request, connected to the pod's own port or listening on a ClusterIP, works i
 import errno
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from kubeloop.actors.runtimes.process_runs import Pod
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 class ProcessNetwork:
@@ -26,6 +29,18 @@ class ProcessNetwork:
                 _, files = await pod.channel.ask({"op": "dial", "ip": ip, "port": port})
                 return _socket(files)
         raise OSError(errno.EHOSTUNREACH, f"no pod of this node has the address {ip}")
+
+    async def reach(self, pod_uid: str, port: int, *, local: bool) -> socket.socket:
+        """Return a socket connected to a port of a pod: on its loopback, or on its IP.
+
+        Raises: OSError.
+        """
+        pod = self._pods.get(pod_uid)
+        if pod is None or pod.channel is None or not pod.ip:
+            raise OSError(errno.ENOENT, f"pod {pod_uid} has no sandbox")
+        ip = LOOPBACK if local and self.isolated else pod.ip
+        _, files = await pod.channel.ask({"op": "dial", "ip": ip, "port": port})
+        return _socket(files)
 
     async def listen(self, pod_uid: str, ip: str, port: int) -> socket.socket:
         """Return a socket that listens inside a pod, on a ClusterIP. Raises: OSError."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kubeloop.actors.runtimes.process_channel import Channel
 from kubeloop.actors.runtimes.process_images import NodeImage
 from kubeloop.actors.runtimes.process_logs import Log, Output
+from kubeloop.actors.runtimes.process_sessions import Outlet, set_size
 from kubeloop.actors.runtimes.protocol import (
     ContainerRecord,
     ContainerSpec,
@@ -19,6 +20,7 @@ from kubeloop.actors.runtimes.protocol import (
     SandboxRecord,
     SandboxSpec,
 )
+from kubeloop.actors.runtimes.sessions import STDERR, STDOUT, AttachedSession
 
 KILLED: Final = 128 + 9
 MESSAGE_BYTES_MAX: Final = 4096  # Of a termination message, as in Kubernetes.
@@ -35,6 +37,8 @@ class Run:
     log: Log
     started_s: float
     outputs: list[Output] = field(default_factory=list)
+    stdin: Outlet | None = None
+    attached: list[AttachedSession] = field(default_factory=list)
     running: bool = True
     told_to_stop: bool = False
     finished_s: float = 0.0
@@ -53,6 +57,23 @@ class Run:
     def termination_log(self) -> Path:
         """The file that is /dev/termination-log inside."""
         return self.directory / "termination-log"
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Take what it has written: into the log, and to who is attached."""
+        self.log.write(stream, data)
+        for session in self.attached:
+            session.put(STDERR if stream == "stderr" else STDOUT, data)
+
+    def attach(self, *, stdin: bool) -> AttachedSession:
+        """Let somebody join its streams."""
+        session = AttachedSession(
+            self.stdin if stdin else None,
+            once=self.spec.stdin_once,
+            size=self._resize,
+            leave=self._leave,
+        )
+        self.attached.append(session)
+        return session
 
     def record(self) -> ContainerRecord:
         """Return what the kubelet may know of it."""
@@ -75,6 +96,7 @@ class Run:
         for output in self.outputs:
             output.finish()
         self.log.end()
+        self._hang_up(code)
         self.running, self.code, self.finished_s = False, code, now
         self.reason = "Completed" if code == 0 else "Error"
         self.message = self._last_words()
@@ -87,8 +109,23 @@ class Run:
         for output in self.outputs:
             output.close()
         self.log.end()
+        self._hang_up(KILLED)
         self.running = False
         self.ended.set()
+
+    def _hang_up(self, code: int) -> None:
+        if self.stdin is not None:
+            self.stdin.close()
+        for session in self.attached:
+            session.ended(code)
+
+    def _resize(self, width: int, height: int) -> None:
+        if self.spec.tty and self.outputs:
+            set_size(self.outputs[0].fd, width, height)
+
+    def _leave(self, session: AttachedSession) -> None:
+        if session in self.attached:
+            self.attached.remove(session)
 
     def _last_words(self) -> str:
         try:

@@ -41,6 +41,8 @@ class ContainerSpec:
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     working_dir: str = ""
+    stdin: bool = False  # Whether standard input is open, for who attaches;
+    stdin_once: bool = False  # and whether it ends with the first who does.
     tty: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)  # The pod's.
     files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
@@ -106,6 +108,47 @@ class ImageRecord:
     size_bytes: int
 
 
+class Session(Protocol):
+    """A command in a container, or the streams of its own process."""
+
+    code: int
+    """How it has ended, once `read` has returned None."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """Return what was written, and whether to stdout (1) or stderr (2); None at the end.
+
+        Raises: ApiError if it was cut off.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """Write to standard input; wait while it has no room. Harmless if nobody reads."""
+
+    def end_input(self) -> None:
+        """Say that no more is written."""
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size of the terminal [characters]; harmless if there is none."""
+
+    def close(self) -> None:
+        """Free it. A command that still runs is killed, with what it has started."""
+
+
+class Connection(Protocol):
+    """A connection to a port of a pod."""
+
+    async def read(self) -> bytes:
+        """Return what came, b"" when no more will. Raises: OSError."""
+
+    async def write(self, data: bytes) -> None:
+        """Send; wait while there is no room. Raises: OSError."""
+
+    def write_eof(self) -> None:
+        """Say that no more is sent."""
+
+    def close(self) -> None:
+        """End it, whatever is under way."""
+
+
 class Runtime(Protocol):
     """Containers of one node.
 
@@ -160,6 +203,20 @@ class Runtime(Protocol):
         self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float
     ) -> ExecResult:
         """Run a command inside a container. Raises: RuntimeFailure, TimeoutError."""
+
+    async def open_exec(
+        self, pod_uid: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
+    ) -> Session:
+        """Start a command inside a container. Raises: RuntimeFailure."""
+
+    async def attach(self, pod_uid: str, container: str, *, stdin: bool) -> Session:
+        """Join the streams of a container that runs, from now on. Raises: RuntimeFailure."""
+
+    async def connect(self, pod_uid: str, port: int, *, local: bool) -> Connection:
+        """Connect to a port of a pod: on its loopback if `local`, else on its IP.
+
+        Raises: OSError.
+        """
 
     def logs(
         self,

@@ -4,15 +4,30 @@ A pod overrides the script of its images by annotations. `kubeloop.dev/sim.run-s
 its containers, `kubeloop.dev/sim.web.run-s: "3"` for the one called web. What may be set:
 
     start-s run-s exit-code fails ready-after-s fails-after-s probe-results term-s start-error log
+    exec http
 
-`fails` is a list of exit codes, "1,1,0"; `probe-results` a list of "ok" and "fail"; `log` is text.
+`fails` is a list of exit codes, "1,1,0"; `probe-results` a list of "ok" and "fail"; `log` is text;
+`exec` a JSON object that says what `kubectl exec` finds: command line → what it prints, or
+{"stdout": …, "stderr": …, "code": 0, "takes-s": 0}; `http` the body of what is answered to HTTP.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 PREFIX: Final = "kubeloop.dev/sim."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a command in a container does. line: its words, or only the first: whatever follows."""
+
+    line: str
+    stdout: str = ""
+    stderr: str = ""
+    code: int = 0
+    takes_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +43,9 @@ class Script:
     probe_results: results of the first probes of a run, before the two above count.
     port:          the only port that answers; None: every port.
     log:           lines written when a run begins.
+    commands:      what there is for `kubectl exec`, beside true, false, echo, cat, sleep and
+                   sh -c "exit N".
+    http:          the body of what its ports answer to HTTP; None: nobody is there who answers.
     term_s:        how long it takes to end after TERM; None: only KILL ends it.
     pull_s, pull_error, size_bytes: the image itself; with an error it cannot be pulled.
     """
@@ -43,6 +61,8 @@ class Script:
     probe_results: tuple[bool, ...] = ()
     port: int | None = None
     log: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
+    http: str | None = None
     term_s: float | None = 0.0
     pull_s: float = 0.0
     pull_error: str = ""
@@ -95,6 +115,27 @@ def _seconds(text: str) -> float | None:
     return None if text == "never" else float(text)
 
 
+def _commands(text: str) -> Sequence[Command]:
+    try:
+        told = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(told, dict):
+        raise ValueError("it must be an object: command line → what it prints")
+    return tuple(_command(line, does) for line, does in told.items())
+
+
+def _command(line: str, does: Any) -> Command:
+    if isinstance(does, str):
+        return Command(line=line, stdout=does)
+    kinds = {"stdout": str, "stderr": str, "code": int, "takes-s": int | float}
+    if not isinstance(does, dict) or not all(
+        isinstance(value, kinds.get(key, ())) for key, value in does.items()
+    ):
+        raise ValueError(f"{line!r} is neither text nor an object of {', '.join(kinds)}")
+    return Command(line=line, **{key.replace("-", "_"): value for key, value in does.items()})
+
+
 _FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "start-s": ("start_s", float),
     "start-error": ("start_error", str),
@@ -106,5 +147,7 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "fails-after-s": ("fails_after_s", _seconds),
     "probe-results": ("probe_results", _results),
     "term-s": ("term_s", _seconds),
+    "exec": ("commands", _commands),
+    "http": ("http", str),
     "log": ("log", lambda text: tuple(text.splitlines())),
 }

@@ -8,14 +8,16 @@ take longer; the runtime itself answers nothing; the machine loses its power.
 """
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubeloop.actors.runtimes import simulated_commands as commands
+from kubeloop.actors.runtimes.connections import ScriptedConnection, SocketConnection
 from kubeloop.actors.runtimes.ledger import Ledger
 from kubeloop.actors.runtimes.protocol import (
-    ContainerRecord,
+    Connection,
     ContainerSpec,
     ExecResult,
     Exited,
@@ -25,8 +27,10 @@ from kubeloop.actors.runtimes.protocol import (
     SandboxSpec,
 )
 from kubeloop.actors.runtimes.scripts import DEFAULT, Script, annotated
+from kubeloop.actors.runtimes.sessions import AttachedSession
+from kubeloop.actors.runtimes.simulated_process import Process, Sandbox
 from kubeloop.actors.runtimes.simulated_registry import SimulatedRegistry
-from kubeloop.actors.world import Timer, World
+from kubeloop.actors.world import World
 from kubeloop.api.times import parse
 
 __all__ = ["Ledger", "Script", "SimulatedRegistry", "SimulatedRuntime"]
@@ -35,58 +39,6 @@ Undo = Callable[[], None]
 
 _KILLED: Final = 128 + 9
 _TERMINATED: Final = 128 + 15
-
-
-@dataclass(slots=True)
-class _Process:
-    """One run of a container.
-
-    ill, hung, deaf: how many things make its probes fail, have it stand still, and hold off KILL.
-    fate: the code it will end with when it goes on; None if nothing has told it to end.
-    """
-
-    spec: ContainerSpec
-    script: Script
-    id: str
-    started_s: float
-    began: float
-    running: bool = True
-    finished_s: float = 0.0
-    code: int = 0
-    reason: str = ""
-    probes: int = 0
-    ill: int = 0
-    hung: int = 0
-    deaf: int = 0
-    fate: int | None = None
-    kill_at: float = float("inf")
-    timer: Timer | None = None
-    killer: Timer | None = None
-    ended: "asyncio.Event" = field(default_factory=asyncio.Event)
-    lines: list[tuple[float, bytes]] = field(default_factory=list)
-
-    def record(self) -> ContainerRecord:
-        return ContainerRecord(
-            name=self.spec.name,
-            attempt=self.spec.attempt,
-            id=self.id,
-            image=self.spec.image,
-            running=self.running,
-            started_s=self.started_s,
-            finished_s=self.finished_s,
-            code=self.code,
-            reason=self.reason,
-        )
-
-
-@dataclass(slots=True)
-class _Sandbox:
-    spec: SandboxSpec
-    ip: str
-    runs: dict[str, list[_Process]] = field(default_factory=dict)
-
-    def processes(self) -> list[_Process]:
-        return [process for runs in self.runs.values() for process in runs]
 
 
 class SimulatedRuntime:
@@ -114,7 +66,7 @@ class SimulatedRuntime:
         self._lags: list[list[float]] = []
         self._stalls: list[asyncio.Event] = []
         self._on_exit: Callable[[Exited], None] = lambda _: None
-        self._sandboxes: dict[str, _Sandbox] = {}
+        self._sandboxes: dict[str, Sandbox] = {}
         self._images: dict[str, ImageRecord] = {}
         self._born = 0
 
@@ -141,7 +93,7 @@ class SimulatedRuntime:
 
     async def start_sandbox(self, spec: SandboxSpec) -> str:
         await self._awake()
-        sandbox = self._sandboxes.setdefault(spec.pod_uid, _Sandbox(spec, spec.ip))
+        sandbox = self._sandboxes.setdefault(spec.pod_uid, Sandbox(spec, spec.ip))
         sandbox.ip = spec.ip
         return sandbox.ip
 
@@ -155,7 +107,7 @@ class SimulatedRuntime:
             pod_uid=uid, namespace=metadata["namespace"], name=metadata["name"], ip=ip,
             hostname=metadata["name"],
         )  # fmt: skip
-        sandbox = self._sandboxes[uid] = _Sandbox(spec, ip)
+        sandbox = self._sandboxes[uid] = Sandbox(spec, ip)
         annotations = metadata.get("annotations") or {}
         images = {one["name"]: one["image"] for one in pod["spec"]["containers"]}
         for told in status.get("containerStatuses") or ():
@@ -209,10 +161,10 @@ class SimulatedRuntime:
         self._set_ending(process)
         return process.id
 
-    def _begin(self, spec: ContainerSpec, script: Script) -> _Process:
+    def _begin(self, spec: ContainerSpec, script: Script) -> Process:
         self._born += 1
         text = f"{self.node}/{spec.pod_uid}/{spec.name}/{spec.attempt}/{self._born}"
-        process = _Process(
+        process = Process(
             spec,
             script,
             id=hashlib.sha256(text.encode()).hexdigest(),
@@ -223,7 +175,7 @@ class SimulatedRuntime:
         self.ledger.began(self.node, spec.pod_uid)
         return process
 
-    def _set_ending(self, process: _Process) -> None:
+    def _set_ending(self, process: Process) -> None:
         ending = process.script.ending(process.spec.attempt)
         if ending is None:
             return
@@ -338,7 +290,7 @@ class SimulatedRuntime:
                 self._finish(process, _KILLED)
         self._sandboxes.clear()
 
-    def _kill_all(self, sandbox: _Sandbox) -> None:
+    def _kill_all(self, sandbox: Sandbox) -> None:
         """Kill all of a sandbox. Raises: RuntimeFailure if one cannot be killed."""
         for process in sandbox.processes():
             self._told_to_end(process, _KILLED)
@@ -347,7 +299,7 @@ class SimulatedRuntime:
                 text = f"an error occurs during waiting for container {process.id} to be killed"
                 raise RuntimeFailure("KillContainerError", text)
 
-    def _told_to_end(self, process: _Process, code: int) -> None:
+    def _told_to_end(self, process: Process, code: int) -> None:
         """End a process for a reason it may not heed now: then it does when it goes on."""
         if process.deaf or (process.hung and code != _KILLED):
             if process.fate is None or code == _KILLED:
@@ -355,13 +307,13 @@ class SimulatedRuntime:
         else:
             self._end(process, code)
 
-    def _end(self, process: _Process, code: int, reason: str = "") -> None:
+    def _end(self, process: Process, code: int, reason: str = "") -> None:
         if self._finish(process, code, reason):
             spec = process.spec
             told = Exited(spec.pod_uid, spec.name, spec.attempt, code, process.reason)
             self._on_exit(told)
 
-    def _finish(self, process: _Process, code: int, reason: str = "") -> bool:
+    def _finish(self, process: Process, code: int, reason: str = "") -> bool:
         if not process.running:
             return False
         for timer in (process.timer, process.killer):
@@ -372,9 +324,10 @@ class SimulatedRuntime:
         process.reason = reason or ("Completed" if code == 0 else "Error")
         self.ledger.ended(self.node, process.spec.pod_uid)
         process.ended.set()
+        process.hang_up()
         return True
 
-    def _running(self, pod_uid: str, container: str) -> _Process | None:
+    def _running(self, pod_uid: str, container: str) -> Process | None:
         sandbox = self._sandboxes.get(pod_uid)
         runs = sandbox.runs.get(container, []) if sandbox is not None else []
         return next((process for process in runs if process.running), None)
@@ -384,15 +337,40 @@ class SimulatedRuntime:
     async def exec(
         self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float
     ) -> ExecResult:
-        await self._awake()
-        process = self._running(pod_uid, container)
-        if process is None:
-            raise RuntimeFailure("ContainerNotRunning", f"container {container} does not run")
+        process = await self._found(pod_uid, container)
         if process.hung:
             await asyncio.sleep(timeout_s)
             raise TimeoutError
         ok = self._probe(process)
         return ExecResult(0, b"") if ok else ExecResult(1, b"the simulated command failed")
+
+    async def open_exec(
+        self, pod_uid: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
+    ) -> commands.SimulatedSession:
+        process = await self._found(pod_uid, container)
+        session = commands.start(self.world, process.script, command, stdin=stdin)
+        process.run(session)
+        return session
+
+    async def attach(self, pod_uid: str, container: str, *, stdin: bool) -> AttachedSession:
+        return (await self._found(pod_uid, container)).attach()
+
+    async def connect(self, pod_uid: str, port: int, *, local: bool) -> Connection:
+        await self._awake()
+        sandbox = self._sandboxes.get(pod_uid)
+        process = self._listening(sandbox.ip, port) if sandbox is not None else None
+        if sandbox is None or process is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "connection refused")
+        if process.script.http is None:  # Somebody may serve there, in a simulation.
+            return await SocketConnection.to(sandbox.ip, port)
+        return ScriptedConnection(commands.web_server(process.script.http))
+
+    async def _found(self, pod_uid: str, container: str) -> Process:
+        await self._awake()
+        process = self._running(pod_uid, container)
+        if process is None:
+            raise RuntimeFailure("ContainerNotRunning", f"container {container} does not run")
+        return process
 
     async def logs(
         self, pod_uid: str, container: str, *, attempt: int, follow: bool = False
@@ -440,7 +418,7 @@ class SimulatedRuntime:
         """Tell whether a process would take a connection now."""
         return self._listening(ip, port) is not None
 
-    def _listening(self, ip: str, port: int) -> _Process | None:
+    def _listening(self, ip: str, port: int) -> Process | None:
         for sandbox in self._sandboxes.values():
             if sandbox.ip == ip:
                 for process in sandbox.processes():
@@ -448,7 +426,7 @@ class SimulatedRuntime:
                         return process
         return None
 
-    def _probe(self, process: _Process) -> bool:
+    def _probe(self, process: Process) -> bool:
         process.probes += 1
         if process.ill:
             return False

@@ -4,11 +4,26 @@ from typing import Final
 
 from kubeloop.api.kinds.row import STATUS, WORKLOAD, Resource, Subresource
 
+_PROXIED: Final = ("create", "delete", "get", "patch", "update")
+
+
+def _stream(name: str, kind: str) -> Subresource:
+    return Subresource(name, ("create", "get"), kind=kind, connects=True)
+
+
+def _proxy(kind: str) -> Subresource:
+    return Subresource("proxy", _PROXIED, kind=kind, connects=True)
+
+
 _POD_SUBRESOURCES: Final = (
     STATUS,
     Subresource("binding", ("create",), kind="Binding"),
     Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
     Subresource("log", ("get",)),
+    _stream("exec", "PodExecOptions"),
+    _stream("attach", "PodAttachOptions"),
+    _stream("portforward", "PodPortForwardOptions"),
+    _proxy("PodProxyOptions"),
 )
 
 ROWS: Final = (
@@ -56,7 +71,7 @@ ROWS: Final = (
         "node",
         namespaced=False,
         short_names=("no",),
-        subresources=(STATUS,),
+        subresources=(STATUS, _proxy("NodeProxyOptions")),
         fields=("spec.unschedulable",),
     ),
     Resource(
@@ -130,7 +145,7 @@ ROWS: Final = (
         "service",
         short_names=("svc",),
         categories=("all",),
-        subresources=(STATUS,),
+        subresources=(STATUS, _proxy("ServiceProxyOptions")),
         fields=("spec.clusterIP", "spec.type"),
     ),
 )

@@ -34,13 +34,17 @@ class Versioned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
-    """A subresource: the verbs it takes, and the kind it speaks if that is not its parent's."""
+    """A subresource: the verbs it takes, and the kind it speaks if that is not its parent's.
+
+    connects: it leads out of the API, into a pod or a node; `kind` is that of its options.
+    """
 
     name: str
     verbs: tuple[str, ...]
     group: str = ""
     version: str = ""
     kind: str = ""
+    connects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

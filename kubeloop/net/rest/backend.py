@@ -1,12 +1,26 @@
 """What the endpoint needs of a cluster: stated here, implemented by whoever serves one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.net.gate import Feed, Wake, Wanted
+from kubeloop.net.streaming.seams import Connection, Session, Wishes
+
+
+class Fleet(Protocol):
+    """The nodes of a cluster, as far as streams into their pods go."""
+
+    async def session(self, pod: Mapping[str, Any], wishes: Wishes) -> Session:
+        """Start a command in a container of a pod, or attach to it. Raises: ApiError."""
+
+    async def connect(self, pod: Mapping[str, Any], port: int, *, local: bool) -> Connection:
+        """Connect to a port of a pod: on its loopback if `local`, else on its IP.
+
+        Raises: OSError; ApiError if its node does not answer.
+        """
 
 
 class Backend(Protocol):
@@ -35,6 +49,10 @@ class Backend(Protocol):
         follow: go on with what is written until the container ends.
         Raises: ApiError, before the first line, if there is no such log.
         """
+
+    @property
+    def fleet(self) -> Fleet:
+        """The nodes there are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,8 @@ from aiohttp import web
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import (
     ApiError,
-    BadRequest,
     Expired,
     MethodNotAllowed,
-    NotImplemented501,
     Unexplained,
     error_of,
     is_revision_too_large,
@@ -30,7 +28,7 @@ from kubeloop.net.rest import logs, options, streams
 from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.bodies import Body, pack, read_object, read_patch
 from kubeloop.net.rest.negotiation import Media, media_of
-from kubeloop.net.rest.paths import STREAMS, Target
+from kubeloop.net.rest.paths import Target
 from kubeloop.net.rest.rendering import Answers, render
 from kubeloop.net.rest.watching import JsonCache, Teller
 
@@ -103,8 +101,6 @@ class Handlers:
     async def handle(self, call: Call) -> Reply | Stream:
         """Answer a call. Raises: ApiError."""
         target = call.target
-        if target.subresource in STREAMS:
-            return self._upgrade(call)
         if target.subresource == "log":
             if call.method != "GET":
                 raise MethodNotAllowed
@@ -127,16 +123,6 @@ class Handlers:
         else:
             parts = iter((answers.one(msgpack.unpackb(outcome.body)),))
         return Reply(outcome.code, media.type, parts, warnings)
-
-    def _upgrade(self, call: Call) -> Reply:
-        if call.method not in ("GET", "POST"):
-            raise MethodNotAllowed
-        if not call.upgrades:
-            raise BadRequest("Upgrade request required")
-        raise NotImplemented501(
-            f"pods/{call.target.subresource} is not implemented yet: "
-            "this cluster does not stream into containers"
-        )
 
     # Watches.
 

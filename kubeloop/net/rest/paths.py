@@ -19,9 +19,7 @@ from kubeloop.api.errors import BadRequest, PathNotFound
 from kubeloop.api.resources import Resource
 
 _NAMESPACES: Final = "namespaces"
-STREAMS: Final = ("exec", "attach", "portforward")
-"""Subresources of pods that Kubernetes has and the resource table does not: they are streams."""
-
+_PROXY: Final = re.compile("(/api/v1/(?:namespaces/[^/]+/(?:pods|services)|nodes)/[^/]+/proxy)(.*)")
 _ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -49,6 +47,17 @@ def split(raw_path: str) -> tuple[str, ...]:
     if "%" not in raw_path:
         return () if segments == [""] else tuple(segments)
     return tuple(_decode(segment) for segment in segments)
+
+
+def split_proxy(raw_path: str) -> tuple[str, str | None]:
+    """Return the path of a proxy subresource and what is asked through it, both raw.
+
+    The latter is not ours to read: "" or begins with a slash; None if the path is no proxy's.
+    """
+    found = _PROXY.fullmatch(raw_path)
+    if found is None or found[2][:1] not in ("", "/"):
+        return raw_path, None
+    return found[1], found[2]
 
 
 def find(segments: tuple[str, ...], catalogue: Catalogue = BUILT_IN) -> Target | None:
@@ -89,8 +98,7 @@ def _target(
     subresource = rest[2] if len(rest) > 2 else ""
     if resource.namespaced and name and not namespace:
         raise PathNotFound
-    streams = STREAMS if resource.id == "pods" else ()
-    if subresource and subresource not in streams and not resource.subresource(subresource):
+    if subresource and not resource.subresource(subresource):
         raise PathNotFound
     return Target(resource, namespace, name, subresource, watch)
 

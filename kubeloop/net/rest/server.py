@@ -19,7 +19,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from kubeloop.api.errors import ApiError, InternalError, MethodNotAllowed, TooLarge
+from kubeloop.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, TooLarge
 from kubeloop.api.uids import new_uid
 from kubeloop.net.gate import Overloaded, Severed
 from kubeloop.net.rest import paths
@@ -30,6 +30,7 @@ from kubeloop.net.rest.documents import Document, Documents
 from kubeloop.net.rest.handlers import Call, Handlers, Reply, Stream
 from kubeloop.net.rest.negotiation import JSON
 from kubeloop.net.rest.options import parse_query
+from kubeloop.net.rest.remote import Remote
 from kubeloop.net.rest.rendering import warning
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class RestServer:
         self.version = version or Version()
         self._authenticator = Authenticator(token)
         self._handlers = Handlers(backend, wall=wall)
+        self._remote = Remote(backend)
         self._documents = Documents(self.version, "")
         self._runner: web.ServerRunner | None = None
         self._bits = bits
@@ -132,6 +134,8 @@ class RestServer:
             return _refusal(error, headers)
         except (asyncio.CancelledError, ConnectionError):
             raise
+        except web.HTTPException as error:  # Of a handshake that is none.
+            return _refusal(BadRequest(error.text or error.reason), headers)
         except Exception as error:  # noqa: BLE001 - the boundary: a client gets a Status, always
             _log.exception("%s %s failed", request.method, request.raw_path)
             return _refusal(InternalError(f"{type(error).__name__}: {error}"), headers)
@@ -163,6 +167,9 @@ class RestServer:
             agent=request.headers.get("User-Agent", ""),
             id=id_,
         )
+        sub = target.resource.subresource(target.subresource)
+        if sub is not None and sub.connects:
+            return await self._remote.handle(call, request, headers)
         reply = await self._handlers.handle(call)
         if isinstance(reply, Stream):
             return await _stream(reply, request, headers)

@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import msgpack
 
@@ -11,17 +12,30 @@ from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import BUILT_IN, Catalogue
+from kubeloop.api.errors import InternalError
 from kubeloop.api.resources import BY_KIND
 from kubeloop.net.gate import Feed, Wake, Wanted
+from kubeloop.net.streaming.seams import Connection, Session, Wishes
 from kubeloop.store.store import Store
 
 TOKEN = "a-token"
+
+
+class Nowhere:
+    """Nodes that are not there."""
+
+    async def session(self, pod: Mapping[str, Any], wishes: Wishes) -> Session:
+        raise InternalError("nothing runs here")
+
+    async def connect(self, pod: Mapping[str, Any], port: int, *, local: bool) -> Connection:
+        raise ConnectionRefusedError("nothing runs here")
 
 
 class FakeCluster:
     """A backend that answers at once."""
 
     def __init__(self) -> None:
+        self.fleet = Nowhere()
         self.store = Store.memory()
         self.hub = self.store.hub
         settings = Settings()

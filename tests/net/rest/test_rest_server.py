@@ -227,10 +227,10 @@ async def test_refusals(http: Http, method: str, path: str, status: int) -> None
             assert (refused["kind"], refused["code"]) == ("Status", status)
 
 
-async def test_streams_into_containers_are_not_built(http: Http) -> None:
+async def test_there_is_no_stream_into_a_pod_that_is_not_there(http: Http) -> None:
     headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
     status, refused = await call(http, "GET", f"{PODS}/p/exec?command=ls", headers=headers)
-    assert (status, refused["reason"]) == (501, "NotImplemented")
+    assert (status, refused["message"]) == (404, 'pods "p" not found')
 
 
 async def test_bodies_are_limited(http: Http) -> None:

@@ -4,6 +4,7 @@ What goes wrong after a fork is written to the status pipe, as text for the user
 itself when exec succeeds: so an end of file without a word means that the program runs.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -101,14 +102,29 @@ def _join(order: Order, pid: int) -> None:
         pidfd = os.pidfd_open(pid)
         linux.setns(pidfd, linux.CLONE_NEWNS | linux.CLONE_NEWPID)
         os.close(pidfd)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     child = os.fork()  # Only children enter a pid namespace.
     if child:
-        os.closerange(0, STATUS + 1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        os._exit(code if code >= 0 else 128 - code)
+        _stand_for(child)
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     _exec(order, isolated=pid != 0)
+
+
+def _stand_for(child: int) -> NoReturn:
+    """End as the child does. TERM ends it, and all it has started that stayed in its group."""
+
+    def end(*_: object) -> None:
+        for kill in (os.killpg, os.kill):  # It may not have a group of its own yet.
+            with contextlib.suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.closerange(0, STATUS + 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def _exec(order: Order, *, isolated: bool) -> NoReturn:
