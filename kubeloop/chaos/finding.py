@@ -63,7 +63,7 @@ def find(
         try:
             play(plan, monitors=monitors, operator=operator, **options)
         except Violation as violation:
-            return violation
+            return _told(violation)
         return None
 
     for tried, seed in enumerate(seeds, start=1):
@@ -73,6 +73,16 @@ def find(
             least = _shrunk(first, failure, runs)
             return Found(seed, tried, plan, least, monitors, operator, options)
     return None
+
+
+def _told(violation: Violation) -> Violation:
+    """Return a violation that keeps nothing of its run alive: many are kept while one shrinks."""
+    error: BaseException | None = violation
+    while error is not None:
+        before = error.__cause__ or error.__context__
+        error.__traceback__ = error.__context__ = None
+        error = before
+    return violation
 
 
 def _shrunk(first: Violation, failure: Callable[[Plan], Violation | None], runs: int) -> Violation:

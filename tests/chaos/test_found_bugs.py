@@ -6,6 +6,8 @@ from kubeloop.chaos import (
     ActorSlow,
     ClusterDies,
     Deploy,
+    DiskFails,
+    DiskSlow,
     NodeClock,
     NodeCut,
     Plan,
@@ -42,3 +44,10 @@ def test_a_link_that_heals_when_the_cluster_is_dead_has_nobody_to_ask() -> None:
     cut = NodeCut(at_s=0.5, for_s=5.0, node=1, how="severed")
     dies = ClusterDies(at_s=1.0, for_s=60.0)
     play(Plan(seed=1985, nodes=2, durable=True, happenings=(cut, dies, Deploy(at_s=2.0))))
+
+
+def test_a_slow_disk_that_fails_is_told_of_later_and_the_cluster_begins_again() -> None:
+    """The disk was well before the store knew that it had failed: nobody opened it again."""
+    slow = DiskSlow(at_s=0.0, for_s=60.0, delay_s=4.9)
+    fails = DiskFails(at_s=4.0, for_s=3.0)
+    play(Plan(seed=2761, nodes=2, durable=True, happenings=(slow, Deploy(at_s=1.0), fails)))

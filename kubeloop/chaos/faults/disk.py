@@ -71,6 +71,9 @@ class DiskSlow(OfDisk):
         return heal
 
 
+_TOLD_S: Final = 1.0  # Within so much of a call's end the store knows of it.
+
+
 @kind("disk-fails")
 @dataclass(frozen=True, kw_only=True)
 class DiskFails(OfDisk):
@@ -87,10 +90,19 @@ class DiskFails(OfDisk):
 
         end = disk.add_fault(fault)
 
-        def heal() -> None:
-            end()
+        def begin_again() -> None:
             if stage.alive and stage.cluster.store.failure is not None:
                 Death(stage, power=False).succeed()
+
+        async def when_it_is_told(at_s: float) -> None:
+            await stage.sleep_until(at_s)
+            begin_again()
+
+        def heal() -> None:
+            end()
+            begin_again()
+            if disk.lag_s:  # Of a call that fails now a slow disk tells so much later.
+                stage.spawn(when_it_is_told(stage.loop.time() + disk.lag_s + _TOLD_S))
 
         return heal
 
