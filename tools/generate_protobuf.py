@@ -69,6 +69,7 @@ KEPT_NUMBERS: Final = """
     HPAScalingPolicy.value HPAScalingPolicy.periodSeconds
     HorizontalPodAutoscalerStatus.observedGeneration
     autoscaling.v1.HorizontalPodAutoscalerStatus.currentReplicas
+    events.v1.EventSeries.count
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """

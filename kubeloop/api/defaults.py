@@ -101,6 +101,15 @@ def _event(obj: Json) -> None:
         obj.setdefault(key, zero)
 
 
+def _modern_event(obj: Json) -> None:
+    for key in [key for key, value in obj.items() if value in ("", 0)]:
+        del obj[key]  # Nothing tells it from what is not told, as it is stored.
+    for key in ("regarding", "deprecatedSource"):
+        child(obj, key)
+    for key in ("eventTime", "deprecatedFirstTimestamp", "deprecatedLastTimestamp"):
+        obj.setdefault(key, None)
+
+
 def _definition(obj: Json) -> None:
     spec = child(obj, "spec")
     names = child(spec, "names")
@@ -142,6 +151,7 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("batch/v1", "CronJob"): jobs.cron_job,
     ("batch/v1", "Job"): jobs.job,
     ("discovery.k8s.io/v1", "EndpointSlice"): services.endpoint_slice,
+    ("events.k8s.io/v1", "Event"): _modern_event,
     ("node.k8s.io/v1", "RuntimeClass"): quotas.runtime_class,
     ("networking.k8s.io/v1", "IPAddress"): networking.ip_address,
     ("networking.k8s.io/v1", "Ingress"): networking.ingress,

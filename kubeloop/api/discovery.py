@@ -163,8 +163,8 @@ def _aggregated_subresource(resource: Resource, sub: Subresource) -> Json:
 
 def _storage_version_hash(resource: Resource) -> str:
     """Return the first 8 bytes of SHA-256 over "group/version/kind", as apiserver makes it."""
-    version = resource.version
+    group, version = resource.group, resource.version
     if resource.versioned is not None:
-        version = resource.versioned.storage.rpartition("/")[2]
-    text = f"{resource.group}/{version}/{resource.kind}"
+        group, _, version = resource.versioned.storage.rpartition("/")
+    text = f"{group}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()

@@ -17,6 +17,7 @@ from kubeloop.api.kinds import (
     coordination,
     core,
     discovery,
+    events,
     networking,
     node,
     policy,
@@ -43,6 +44,7 @@ __all__ = (
 ROWS: Final[tuple[Resource, ...]] = (
     *core.ROWS,
     *apps.ROWS,
+    *events.ROWS,
     *autoscaling.ROWS,
     *batch.ROWS,
     *networking.ROWS,

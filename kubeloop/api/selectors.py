@@ -365,7 +365,7 @@ def _supported(field: str, resource: Resource) -> str:
     if field == "status.successful" and field in resource.fields:
         return "status.succeeded"  # The name the field has by now.
     if field == "metadata.name" or field in resource.fields:
-        return field
+        return resource.kept.get(field, field)
     if field == "metadata.namespace" and (resource.namespaced or not resource.fields):
         return field
     if resource.fields:

@@ -46,6 +46,7 @@ _ROWS: Final[Mapping[str, Row]] = {
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": others.webhooks,
     "validatingwebhookconfigurations.admissionregistration.k8s.io": others.webhooks,
     "customresourcedefinitions.apiextensions.k8s.io": others.definition,
+    "events.events.k8s.io": others.modern_event,
     "cronjobs.batch": jobs.cron_job,
     "jobs.batch": jobs.job,
     "poddisruptionbudgets.policy": others.budget,
@@ -113,10 +114,10 @@ def table(
 
 def columns(resource: Resource) -> list[Json]:
     """Return the column definitions of a kind; not to be changed."""
-    found = _columns()
+    found, id_ = _columns(), resource.stored_id
     if resource.custom is not None:
         return [found["serviceaccounts"][0], *map(custom.told, resource.custom.columns)]
-    return found.get(resource.id) or found["serviceaccounts"]
+    return found.get(id_) or found["serviceaccounts"]
 
 
 def _passenger(resource: Resource, obj: Json, include_object: str) -> Json | None:

@@ -288,11 +288,14 @@ class Client:
             since = outcome.revision
             for item in outcome.items:
                 obj = msgpack.unpackb(item)
-                if choice.matches(obj) and name in ("", obj["metadata"]["name"]):
+                if choice.matches(resource.kept_form(obj)) and name in (
+                    "",
+                    obj["metadata"]["name"],
+                ):
                     yield Change("ADDED", KubeObject(obj))
         bell = asyncio.Event()
         wanted = Wanted(
-            resource.id,
+            resource.stored_id,
             since,
             namespace=where,
             name=name,
@@ -312,7 +315,7 @@ class Client:
                 for fact in facts:
                     seen = transition(fact, choice)
                     if seen is not None:
-                        yield Change(seen[0], KubeObject(seen[1]))
+                        yield Change(seen[0], KubeObject(resource.told_form(seen[1])))
                 if not feed.behind:
                     await bell.wait()
         except WatchEnded:

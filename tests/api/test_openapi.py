@@ -180,4 +180,7 @@ def test_kubectl_explains(server: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(not KUBECTL.exists(), reason="the kubectl wheel is not installed")
 @pytest.mark.parametrize("name", sorted(RESOURCES))
 def test_kubectl_explains_every_kind(server: str, tmp_path: Path, name: str) -> None:
-    assert f"KIND:       {RESOURCES[name].kind}" in explain(server, tmp_path, name)
+    row = RESOURCES[name]
+    if row.kept_as:  # kubectl takes its name for a field of the kind it shares it with.
+        name = f"{row.plural} --api-version={row.api_version}"
+    assert f"KIND:       {row.kind}" in explain(server, tmp_path, *name.split())

@@ -52,6 +52,10 @@ MANIFESTS = {
     f" metadata: {{name: x}}, addressType: IPv4, endpoints: [{ENDPOINT}], ports: [{PORT}]}}",
     "events": "{apiVersion: v1, kind: Event, metadata: {name: x}, reason: Told, message: a tale,"
     " type: Normal, involvedObject: {kind: Pod, name: p, namespace: NAMESPACE}}",
+    "events.events.k8s.io": "{apiVersion: events.k8s.io/v1, kind: Event, metadata: {name: x-new},"
+    " reason: Told, note: a tale, type: Normal, action: Telling, reportingController: a.example/b,"
+    " reportingInstance: b-1, eventTime: '2026-01-01T00:00:00.000000Z',"
+    " regarding: {kind: Pod, name: p, namespace: NAMESPACE}}",
     "horizontalpodautoscalers.autoscaling": "{apiVersion: autoscaling/v2, kind:"
     " HorizontalPodAutoscaler, metadata: {name: x}, spec: {minReplicas: 1, maxReplicas: 3,"
     " scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: none}}}",
@@ -139,6 +143,8 @@ COLUMNS = {
     "endpoints": "NAME ENDPOINTS AGE",
     "endpointslices.discovery.k8s.io": "NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
     "events": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
+    "events.events.k8s.io": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT"
+    " NAME",
     "horizontalpodautoscalers.autoscaling": "NAME REFERENCE TARGETS MINPODS MAXPODS REPLICAS AGE",
     f"ingressclasses.{NET}": "NAME CONTROLLER PARAMETERS AGE",
     f"ingresses.{NET}": "NAME CLASS HOSTS ADDRESS PORTS AGE",
@@ -208,7 +214,10 @@ def show(kubectl: Kubectl, kind: str, what: str) -> None:
     header, line = kubectl(f"get {what} -o wide").splitlines()
     assert header.split() == COLUMNS[kind].split()
     assert name in line
-    for alias in (row.singular, *row.short_names):
+    aliases = (row.singular, *row.short_names)
+    if row.kept_as:  # Its short names are those of another kind.
+        aliases = (f"{row.singular}.{row.group}",)
+    for alias in aliases:
         assert kubectl(f"get {alias} {name} -o name").strip() == what
     obj = json.loads(kubectl(f"get {what} -o json"))
     same = yaml.safe_load(kubectl(f"get {what} -o yaml"))

@@ -23,7 +23,7 @@ from kubeloop.api.resources import RESOURCES
 from kubeloop.api.usage import QUOTAS, counted_by, used
 from kubeloop.store.facts import key_of
 
-_UNCOUNTED: Final = ("events", "leases.coordination.k8s.io")
+_UNCOUNTED: Final = ("events", "events.events.k8s.io", "leases.coordination.k8s.io")
 """Kinds of which there is always something new, and which no quota is ever about."""
 
 

@@ -46,7 +46,7 @@ def delete(state: State, request: Request) -> Outcome:
 def delete_collection(state: State, request: Request) -> Outcome:
     """Delete every object the selectors choose; return them as a list."""
     resource = state.resource_of(request)
-    page = state.store.list(prefix_of(resource.id, request.namespace))
+    page = state.store.list(prefix_of(resource.stored_id, request.namespace))
     objects = [state.served(resource, item) for item in page.items]
     chosen = [obj for obj in objects if selected(obj, resource, request)]
     items = []

@@ -31,10 +31,11 @@ _PAGE_ALL = 0
 def get(state: State, request: Request) -> Outcome:
     """Return one object. Raises: NotFound, RevisionTooLarge."""
     _check_version(state, request)
-    stored = state.store.get(key_of(request.resource, request.namespace, request.name))
+    resource = state.resource_of(request)
+    stored = state.store.get(key_of(resource.stored_id, request.namespace, request.name))
     if stored is None:
         raise NotFound(request.resource, request.name)
-    value = _value(state, state.resource_of(request), stored)
+    value = _value(state, resource, stored)
     return Outcome(request.tag, 200, stored.revision, value)
 
 
@@ -48,7 +49,7 @@ def list_(state: State, request: Request) -> Outcome:
     labels, fields = _selectors(resource, request)
     revision, start_after = _position(state, request)
     limit = max(0, int(options.get("limit") or 0))
-    prefix = prefix_of(request.resource, request.namespace)
+    prefix = prefix_of(resource.stored_id, request.namespace)
     name = fields.requires("metadata.name") if fields else None
     if labels is None and fields is None:
         page = state.store.list(prefix, revision=revision, start_after=start_after, limit=limit)
@@ -56,16 +57,16 @@ def list_(state: State, request: Request) -> Outcome:
         last = page.items[-1].key if page.items else ""
         return _page(request, page.revision, items, prefix, last, remaining, told=True)
     if name is not None and request.namespace:
-        stored = state.store.get(key_of(request.resource, request.namespace, name), revision)
-        values = [_value(state, resource, stored)] if stored is not None else []
-        items = [v for v in values if _selected(v, labels, fields)]
+        stored = state.store.get(key_of(resource.stored_id, request.namespace, name), revision)
+        chosen = None if stored is None else _chosen(state, resource, stored, labels, fields)
+        items = [] if chosen is None else [chosen]
         at = revision or state.store.revision
         return _page(request, at, items, prefix, "", 0, told=False)
     page = state.store.list(prefix, revision=revision, start_after=start_after, limit=_PAGE_ALL)
     items, last, more = [], "", 0
     for item in page.items:
-        value = _value(state, resource, item)
-        if not _selected(value, labels, fields):
+        value = _chosen(state, resource, item, labels, fields)
+        if value is None:
             continue
         if limit and len(items) == limit:
             more = 1
@@ -93,10 +94,24 @@ def _value(state: State, resource: Resource, stored: Stored) -> bytes:
     return packed
 
 
+def _chosen(
+    state: State,
+    resource: Resource,
+    stored: Stored,
+    labels: LabelSelector | None,
+    fields: FieldSelector | None,
+) -> bytes | None:
+    """Return an object as `_value` does, None if it is not selected: what has another form is
+    selected by how it is stored."""
+    value = _value(state, resource, stored)
+    seen = stored.value if resource.kept_as else value
+    return value if _selected(seen, labels, fields) else None
+
+
 def selected(obj: dict[str, Any], resource: Resource, request: Request) -> bool:
     """Tell whether an object matches the selectors of a request."""
     labels, fields = _selectors(resource, request)
-    return _matches(obj, labels, fields)
+    return _matches(resource.kept_form(obj), labels, fields)
 
 
 def _selectors(
@@ -193,5 +208,5 @@ def _decode_token(state: State, request: Request, token: str) -> tuple[int, str]
             "The provided continue parameter is too old to display a consistent list result. "
             "You can start a new list without the continue parameter."
         )
-    prefix = prefix_of(request.resource, request.namespace)
+    prefix = prefix_of(state.resource_of(request).stored_id, request.namespace)
     return revision, prefix + start[1:].rstrip("\0")

@@ -97,7 +97,7 @@ class State:
 
     def found(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Return an object as a version of its kind has it; None if there is none."""
-        stored = self.store.get(key_of(resource.id, namespace, name))
+        stored = self.store.get(key_of(resource.stored_id, namespace, name))
         return None if stored is None else self.served(resource, stored)
 
     def served(self, resource: Resource, stored: Stored) -> Object:
@@ -138,7 +138,7 @@ class State:
         Raises: AlreadyExists, Conflict, ServiceUnavailable.
         """
         metadata = obj["metadata"]
-        key = key_of(resource.id, metadata.get("namespace", ""), metadata["name"])
+        key = key_of(resource.stored_id, metadata.get("namespace", ""), metadata["name"])
         before = self.store.get(key)
         if create and before is not None:
             raise AlreadyExists(resource.id, metadata["name"])
@@ -148,7 +148,8 @@ class State:
             return
         expect = 0 if create or before is None else before.revision
         metadata["resourceVersion"] = str(self.store.revision + 1)
-        expires = self.wall() + self.settings.event_ttl_s if resource.id == "events" else None
+        is_event = resource.stored_id == "events"
+        expires = self.wall() + self.settings.event_ttl_s if is_event else None
         kept = obj if resource.versioned is None else resource.versioned.stored(obj)
         writes = [Write(key, msgpack.packb(kept), expect, expires)]
         checks: dict[str, int] = {}
@@ -188,7 +189,7 @@ class State:
         if is_dry_run(request):
             return
         metadata = obj["metadata"]
-        key = key_of(resource.id, metadata.get("namespace", ""), metadata["name"])
+        key = key_of(resource.stored_id, metadata.get("namespace", ""), metadata["name"])
         writes = [Write(key, None)]
         if resource.id == "services":
             writes += claims(obj, None, self.store.revision + 1)

@@ -99,6 +99,7 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "servicecidrs.networking.k8s.io": Strategy(status={}),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),
+    "events.events.k8s.io": Strategy(create_on_update=True),
     "leases.coordination.k8s.io": Strategy(create_on_update=True, versioned=True),
 }
 

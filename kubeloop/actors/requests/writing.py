@@ -84,7 +84,7 @@ def _create(
     _refuse(resource, obj, _allowed_here(state, request, validate_create(resource, obj)))
     validated(state, resource, request, obj, None)
     namespace, name = request.namespace, obj["metadata"]["name"]
-    if state.get(resource.id, namespace, name) is not None:
+    if state.get(resource.stored_id, namespace, name) is not None:
         raise AlreadyExists(resource.id, name)
     if resource.id == _SERVICES:
         _refuse(resource, obj, state.allocations.assign(obj, state.bits))

@@ -1,5 +1,6 @@
 """What a row of the table of kinds is: a kind as discovery tells of it, with its subresources."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -55,6 +56,8 @@ class Resource:
     list_kind: the kind of its lists, if that is not the kind with "List" behind.
     custom:    of a custom kind, what its definition says; None for what is built in.
     other:     of a built-in kind in another version than the stored one, how they differ.
+    kept_as:   the id its objects are stored under, if that is another kind's; "" if it is its own.
+    kept:      of such a kind, a field it can be selected by → where that is stored.
     """
 
     group: str
@@ -71,11 +74,18 @@ class Resource:
     list_kind: str = ""
     custom: "CustomKind | None" = field(default=None, compare=False, repr=False)
     other: Versioned | None = field(default=None, compare=False, repr=False)
+    kept_as: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def id(self) -> str:
         """The name used in keys and errors: "pods", "deployments.apps"."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def stored_id(self) -> str:
+        """The id its objects are stored under."""
+        return self.kept_as or self.id
 
     @property
     def api_version(self) -> str:
@@ -86,6 +96,14 @@ class Resource:
     def versioned(self) -> "CustomKind | Versioned | None":
         """How its objects differ from what is stored; None if they do not."""
         return self.custom if self.custom is not None else self.other
+
+    def kept_form(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Return an object as it is selected by: as it is kept, if that is another kind's form."""
+        return self.other.stored(obj) if self.kept_as and self.other is not None else obj
+
+    def told_form(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Invert `kept_form`."""
+        return self.other.served(kept) if self.kept_as and self.other is not None else kept
 
     def subresource(self, name: str) -> Subresource | None:
         """Return the subresource called `name`, None if there is none."""

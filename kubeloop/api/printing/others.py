@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from kubeloop.api import humanize
+from kubeloop.api import events, humanize
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.printing.text import NONE, containers, created, labels, name_of, selector
 
@@ -169,6 +169,11 @@ def event(obj: Json, now_unix: float) -> list[Any]:
         count,
         name_of(obj),
     ]
+
+
+def modern_event(obj: Json, now_unix: float) -> list[Any]:
+    """Return the cells of an Event of events.k8s.io: they are the same."""
+    return event(events.stored(obj), now_unix)
 
 
 def _amount(value: Any) -> str:

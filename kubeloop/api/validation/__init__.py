@@ -89,6 +89,9 @@ _RULES: Final[Mapping[str, _Rules]] = {
         services.endpoint_slice, last=services.endpoint_slice_update
     ),
     "events": _Rules(others.event),
+    "events.events.k8s.io": _Rules(
+        others.modern_event, last=others.modern_event_update, new=others.modern_event_new
+    ),
     "horizontalpodautoscalers.autoscaling": _Rules(
         autoscaling.autoscaler, status=autoscaling.autoscaler_status
     ),

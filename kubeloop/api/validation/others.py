@@ -5,7 +5,7 @@ import binascii
 import json
 from typing import Any, Final
 
-from kubeloop.api import names
+from kubeloop.api import events, names
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.problems import Problems
 from kubeloop.api.validation import metadata, resources, selectors
@@ -21,6 +21,21 @@ _SECRET_KEYS: Final = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
+_EVENT_FIXED: Final = (
+    "involvedObject",
+    "reason",
+    "message",
+    "source",
+    "firstTimestamp",
+    "lastTimestamp",
+    "count",
+    "type",
+    "eventTime",
+    "action",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
+)
 _EVENT_TEXTS: Final = (("action", 128), ("reason", 128))
 
 
@@ -126,7 +141,7 @@ def lease(problems: Problems, obj: Json) -> None:
     problems.not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
 
 
-def event(problems: Problems, obj: Json) -> None:
+def event(problems: Problems, obj: Json, controller_field: str = "reportingComponent") -> None:
     """Check an Event: it lives beside what it is about."""
     here = (obj.get("metadata") or {}).get("namespace") or ""
     there = (maybe(obj, "involvedObject") or {}).get("namespace") or ""
@@ -136,8 +151,8 @@ def event(problems: Problems, obj: Json) -> None:
         return
     controller = obj.get("reportingComponent") or ""
     if not controller:
-        problems.required("reportingComponent")
-    problems.invalid_each("reportingComponent", controller, names.qualified_name(controller))
+        problems.required(controller_field)
+    problems.invalid_each(controller_field, controller, names.qualified_name(controller))
     if not obj.get("reportingInstance"):
         problems.required("reportingInstance")
     for key, length_max in _EVENT_TEXTS:
@@ -148,6 +163,45 @@ def event(problems: Problems, obj: Json) -> None:
             problems.invalid(key, "", f"can have at most {length_max} characters")
     if len(obj.get("message") or "") > 1024:
         problems.invalid("message", "", "can have at most 1024 characters")
+
+
+def modern_event(problems: Problems, obj: Json) -> None:
+    """Check an Event of events.k8s.io: of its fields the names in storage are told."""
+    event(problems, events.stored(obj), "reportingController")
+
+
+def modern_event_new(problems: Problems, obj: Json) -> None:
+    """Check a new Event of events.k8s.io: it has a time, and none of what is deprecated."""
+    name, told = (obj.get("metadata") or {}).get("name") or "", events.stored(obj)
+    problems.invalid_each("metadata.name", name, names.dns1123_subdomain(name))
+    _series(problems, told)
+    if not told["eventTime"]:
+        problems.required("eventTime")
+    if told.get("type") not in ("Normal", "Warning"):
+        problems.invalid("type", "", f"has invalid value: {told.get('type') or ''}")
+    for field in ("firstTimestamp", "lastTimestamp", "count", "source"):
+        if told.get(field):
+            problems.invalid(field, "", "needs to be unset")
+
+
+def modern_event_update(problems: Problems, obj: Json, old: Json) -> None:
+    """Check that of an Event of events.k8s.io only the series goes on."""
+    told, was = events.stored(obj), events.stored(old)
+    if told.get("series") != was.get("series"):
+        _series(problems, told)
+    for field in _EVENT_FIXED:
+        shown = "reportingController" if field == "reportingComponent" else field
+        problems.immutable(shown, told.get(field), was.get(field))
+
+
+def _series(problems: Problems, told: Json) -> None:
+    series = maybe(told, "series")
+    if series is None:
+        return
+    if (series.get("count") or 0) < 2:
+        problems.invalid("series.count", "", "should be at least 2")
+    if not series.get("lastObservedTime"):
+        problems.required("series.lastObservedTime")
 
 
 def _sealed(problems: Problems, obj: Json, old: Json, keys: tuple[str, ...]) -> None:

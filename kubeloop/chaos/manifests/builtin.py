@@ -34,11 +34,12 @@ def built_in(resource: Resource, *, name: str, namespace: str) -> "SearchStrateg
     names = NAMES_OF.get(resource.id, NAMES)
     space = namespace if resource.namespaced else ""
     meta = metadata(name=name, namespace=space, names=names)
-    body = object_of(told, _required(resource.kind, type_))
+    short = _short(type_)
+    body = object_of(told, _required(short, type_))
 
     def joined(meta: Json, body: Json) -> Json:
         obj = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta, **body}
-        fit = _FITTED.get(resource.kind)
+        fit = _FITTED.get(short)
         return obj if fit is None else fit(obj)
 
     return st.builds(joined, meta, body)
@@ -110,6 +111,14 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "DaemonSet": ("spec",),
     "Deployment": ("spec",),
     "Event": ("involvedObject",),
+    "events.v1.Event": (
+        "regarding",
+        "reason",
+        "type",
+        "action",
+        "reportingController",
+        "reportingInstance",
+    ),
     "EndpointSlice": ("endpoints",),
     "Job": ("spec",),
     "JobTemplateSpec": ("spec",),
@@ -272,6 +281,11 @@ def _event(obj: Json) -> Json:
     return {**obj, "involvedObject": {**obj["involvedObject"], "namespace": space}}
 
 
+def _modern_event(obj: Json) -> Json:
+    space = obj["metadata"].get("namespace", "default")
+    return {**obj, "regarding": {**obj["regarding"], "namespace": space}}
+
+
 def _definition(obj: Json) -> Json:
     spec = obj["spec"]
     return {**obj, "metadata": {**obj["metadata"],
@@ -288,6 +302,7 @@ _FITTED: Final[Mapping[str, Callable[[Json], Json]]] = {
     "DeploymentSpec": _for_ever,
     "DeploymentStrategy": _rolling,
     "Event": _event,
+    "events.v1.Event": _modern_event,
     "JobSpec": _once,
     "PodDisruptionBudgetSpec": _budget,
     "PersistentVolumeSpec": _persistent,

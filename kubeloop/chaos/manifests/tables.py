@@ -288,6 +288,17 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "count": whole(1, 9),
         "firstTimestamp": one_of(_TIME),
     },
+    "events.v1.Event": {
+        "regarding": made_of("kind", "name", kind=one_of("Pod", "Job"), name=_names),
+        "reason": one_of("Told", "Killing"),
+        "note": _text,
+        "type": one_of("Normal", "Warning"),
+        "eventTime": one_of(_MICRO_TIME),
+        "action": one_of("Binding", "Pulling"),
+        "reportingController": one_of("example.com/c"),
+        "reportingInstance": one_of("c-1"),
+        "series": one_of({"count": 2, "lastObservedTime": _MICRO_TIME}),
+    },
     "Job": {},
     "JobSpec": {
         "parallelism": whole(0, 5),

@@ -202,7 +202,7 @@ class Handlers:
         target = call.target
         node = choice.requires("spec.nodeName") if target.resource.id == "pods" else ""
         wanted = Wanted(
-            target.resource.id,
+            target.resource.stored_id,
             min(after, self.backend.revision()),
             namespace=target.namespace or choice.requires("metadata.namespace"),
             name=target.name or choice.requires("metadata.name"),
