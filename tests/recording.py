@@ -8,12 +8,6 @@ from typing import Any
 import pytest
 
 RECORDED = Path(__file__).parents[2] / "shared" / "facts" / "apiserver-1.36.2.jsonl"
-ANOTHER = (
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-)
-"""Parts of paths that belong to kinds which are not served here."""
-
 needed = pytest.mark.skipif(not RECORDED.is_file(), reason="the recording is not at hand")
 
 
@@ -21,8 +15,3 @@ needed = pytest.mark.skipif(not RECORDED.is_file(), reason="the recording is not
 def rows() -> list[dict[str, Any]]:
     """Return the recorded requests and answers; not to be changed."""
     return [json.loads(line) for line in RECORDED.read_text().splitlines()]
-
-
-def is_ours(row: dict[str, Any]) -> bool:
-    """Tell whether a row is about kinds that are served here."""
-    return not any(part in row["path"].lower() for part in ANOTHER)

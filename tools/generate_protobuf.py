@@ -23,6 +23,7 @@ from kubeloop.api.resources import ROWS
 
 TARGET: Final = Path(__file__).parents[1] / "kubeloop" / "net" / "rest" / "protobuf.msgpack"
 EXTRA: Final = {
+    "authentication.k8s.io/v1 TokenRequest": "authentication.v1.TokenRequest",
     "autoscaling/v1 Scale": "autoscaling.v1.Scale",
     "policy/v1 Eviction": "policy.v1.Eviction",
     "v1 Binding": "core.v1.Binding",
@@ -70,6 +71,7 @@ KEPT_NUMBERS: Final = """
     HorizontalPodAutoscalerStatus.observedGeneration
     autoscaling.v1.HorizontalPodAutoscalerStatus.currentReplicas
     events.v1.EventSeries.count
+    allowed incomplete
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """

@@ -222,7 +222,8 @@ def _served_kinds() -> Iterator[tuple[str, str, str]]:
     yield from EXTRA_KINDS
     for resource in ROWS:
         yield resource.group, resource.version, resource.kind
-        yield resource.group, resource.version, f"{resource.kind}List"
+        if resource.stored:
+            yield resource.group, resource.version, f"{resource.kind}List"
 
 
 def _references(schema: Schema) -> Iterator[str]:

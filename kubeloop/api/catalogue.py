@@ -48,8 +48,12 @@ class Catalogue:
 
     @cached_property
     def by_id(self) -> Mapping[str, Resource]:
-        """By id, each in its preferred version."""
-        return {one.id: one for one in reversed(self.resources)}
+        """What is stored, by id, each in its preferred version."""
+        return {one.id: one for one in reversed(self.resources) if one.stored}
+
+    @cached_property
+    def _questions(self) -> Mapping[str, Resource]:
+        return {one.id: one for one in self.resources if not one.stored}
 
     @cached_property
     def group_versions(self) -> tuple[tuple[str, str], ...]:
@@ -69,7 +73,7 @@ class Catalogue:
 
     def find(self, id: str, version: str = "") -> Resource | None:
         """Return a resource in a version, "" for the preferred one; None if there is none."""
-        found = self.by_id.get(id)
+        found = self.by_id.get(id) or self._questions.get(id)
         if found is None or version in ("", found.version):
             return found
         return self.by_plural.get((found.group, version, found.plural))

@@ -113,7 +113,8 @@ def _resource_row(resource: Resource) -> Json:
         row["shortNames"] = list(resource.short_names)
     if resource.categories:
         row["categories"] = list(resource.categories)
-    row["storageVersionHash"] = _storage_version_hash(resource)
+    if resource.stored:
+        row["storageVersionHash"] = _storage_version_hash(resource)
     return row
 
 

@@ -12,6 +12,8 @@ from kubeloop.api.kinds import (
     admissionregistration,
     apiextensions,
     apps,
+    authentication,
+    authorization,
     autoscaling,
     batch,
     coordination,
@@ -45,6 +47,8 @@ ROWS: Final[tuple[Resource, ...]] = (
     *core.ROWS,
     *apps.ROWS,
     *events.ROWS,
+    *authentication.ROWS,
+    *authorization.ROWS,
     *autoscaling.ROWS,
     *batch.ROWS,
     *networking.ROWS,
@@ -60,8 +64,8 @@ ROWS: Final[tuple[Resource, ...]] = (
 )
 
 _FIRST: Final = {row.id: row for row in reversed(ROWS)}
-RESOURCES: Final[Mapping[str, Resource]] = {row.id: _FIRST[row.id] for row in ROWS}
-"""By id; of a kind in several versions the preferred one, which stands first."""
+RESOURCES: Final[Mapping[str, Resource]] = {row.id: _FIRST[row.id] for row in ROWS if row.stored}
+"""What is stored, by id; of a kind in several versions the preferred one, which stands first."""
 BY_PLURAL: Final[Mapping[tuple[str, str, str], Resource]] = {
     (row.group, row.version, row.plural): row for row in ROWS
 }

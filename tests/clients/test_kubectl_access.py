@@ -5,6 +5,8 @@ from kubectl_tool import Kubectl
 
 pytestmark = pytest.mark.kubectl
 
+GROUPS = ("[system:masters", "system:authenticated]")
+
 
 def test_roles_and_bindings(kubectl: Kubectl) -> None:
     where = kubectl.namespace
@@ -51,3 +53,30 @@ def test_the_roles_every_cluster_has(kubectl: Kubectl) -> None:
     assert "secrets" in edit and "pods/log" in edit and "rolebindings" not in edit
     assert "rolebindings.rbac" in kubectl("describe clusterrole admin")
     assert "system:masters" in kubectl("describe clusterrolebinding cluster-admin")
+
+
+def test_who_am_i_and_what_may_i(kubectl: Kubectl) -> None:
+    told = kubectl("auth whoami").split()
+    assert told[2:] == ["Username", "system:admin", "Groups", *GROUPS]
+    assert kubectl("auth can-i create pods") == "yes\n"
+    assert kubectl("auth can-i get /healthz") == "yes\n"
+    assert "*.*" in kubectl("auth can-i --list")
+
+
+def test_a_token_of_an_account(kubectl: Kubectl) -> None:
+    kubectl("create serviceaccount robot")
+    token = kubectl("create token robot --duration=20m").strip()
+    assert token.count(".") == 2
+    told = kubectl("auth whoami --token", token)
+    where = kubectl.namespace
+    assert f"system:serviceaccount:{where}:robot" in told
+    assert f"system:serviceaccounts:{where}" in told
+    assert kubectl("auth can-i list pods --token", token) == "yes\n"
+    review = "{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {token: GIVEN}}"
+    answer = kubectl("create -o yaml -f -", stdin=review.replace("GIVEN", token))
+    assert "authenticated: true" in answer and "JTI=" in answer
+    assert "error:" in kubectl("create -o yaml -f -", stdin=review.replace("GIVEN", f"{token}x"))
+    assert "10 minutes" in kubectl.fails("create token robot --duration=5m")
+    assert 'serviceaccounts "nobody" not found' in kubectl.fails("create token nobody")
+    kubectl("delete serviceaccount robot")
+    assert "Unauthorized" in kubectl.fails("get pods --token", token)

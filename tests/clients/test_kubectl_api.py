@@ -40,6 +40,11 @@ KINDS = (
     "validatingwebhookconfigurations.admissionregistration.k8s.io "
     "volumeattachments.storage.k8s.io volumeattributesclasses.storage.k8s.io"
 )
+QUESTIONS = (
+    "localsubjectaccessreviews.authorization.k8s.io selfsubjectaccessreviews.authorization.k8s.io "
+    "selfsubjectrulesreviews.authorization.k8s.io subjectaccessreviews.authorization.k8s.io "
+    "selfsubjectreviews.authentication.k8s.io tokenreviews.authentication.k8s.io"
+)
 WEB = """
 apiVersion: apps/v1
 kind: Deployment
@@ -164,12 +169,15 @@ async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
 
 async def test_version_and_discovery(kubectl: Kubectl) -> None:
     assert "Server Version: v1.37" in await kubectl("version")
-    assert set((await kubectl("api-resources -o name")).split()) == set(KINDS.split())
+    kinds = {*KINDS.split(), *QUESTIONS.split()}
+    assert set((await kubectl("api-resources -o name")).split()) == kinds
     versions = (await kubectl("api-versions")).split()
     assert versions == [
         "admissionregistration.k8s.io/v1",
         "apiextensions.k8s.io/v1",
         "apps/v1",
+        "authentication.k8s.io/v1",
+        "authorization.k8s.io/v1",
         "autoscaling/v1",
         "autoscaling/v2",
         "batch/v1",
@@ -192,7 +200,7 @@ async def test_explain(kubectl: Kubectl) -> None:
     told = await kubectl("explain deployment.spec.strategy.rollingUpdate")
     assert "GROUP:      apps" in told and "maxSurge\t<IntOrString>" in told
     assert "FIELD: image <string>" in await kubectl("explain pod.spec.containers.image")
-    for kind in KINDS.split():
+    for kind in [*KINDS.split(), *QUESTIONS.split()]:
         if kind == "events.events.k8s.io":  # kubectl would look for a field of core's events.
             kind = "events --api-version=events.k8s.io/v1"
         assert "KIND:" in await kubectl(f"explain {kind}")

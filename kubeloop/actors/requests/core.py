@@ -5,7 +5,7 @@ from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests import deletion, reading, subresources, writing
+from kubeloop.actors.requests import accounts, deletion, reading, reviews, subresources, writing
 from kubeloop.actors.requests.hooks import Attempt
 from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
@@ -69,6 +69,8 @@ class Core:
                 raise MethodNotAllowed
         elif request.verb not in resource.verbs:
             raise MethodNotAllowed
+        if not resource.stored:
+            return reviews.review(state, request)
         match request.subresource, request.verb:
             case ("" | "status", "get"):
                 return reading.get(state, request)
@@ -92,6 +94,8 @@ class Core:
                 return subresources.bind(state, request)
             case "eviction", "create":
                 return subresources.evict(state, request)
+            case "token", "create":
+                return accounts.request_token(state, request)
             case "finalize", "update":
                 return subresources.finalize(state, request)
         raise MethodNotAllowed

@@ -136,7 +136,17 @@ ROWS: Final = (
         subresources=(STATUS,),
     ),
     Resource("", "v1", "Secret", "secrets", "secret", fields=("type",)),
-    Resource("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", short_names=("sa",)),
+    Resource(
+        "",
+        "v1",
+        "ServiceAccount",
+        "serviceaccounts",
+        "serviceaccount",
+        short_names=("sa",),
+        subresources=(
+            Subresource("token", ("create",), "authentication.k8s.io", "v1", "TokenRequest"),
+        ),
+    ),
     Resource(
         "",
         "v1",

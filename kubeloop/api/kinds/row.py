@@ -93,6 +93,11 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def stored(self) -> bool:
+        """Whether its objects are stored; others are questions, which are answered."""
+        return "list" in self.verbs
+
+    @property
     def versioned(self) -> "CustomKind | Versioned | None":
         """How its objects differ from what is stored; None if they do not."""
         return self.custom if self.custom is not None else self.other
@@ -110,6 +115,7 @@ class Resource:
         return next((s for s in self.subresources if s.name == name), None)
 
 
+QUESTION: Final = ("create",)  # The verbs of what is answered, and not kept.
 _GPU: Final = ("get", "patch", "update")
 STATUS: Final = Subresource("status", _GPU)
 SCALE: Final = Subresource("scale", _GPU, "autoscaling", "v1", "Scale")

@@ -34,6 +34,7 @@ from kubeloop.net.rest.watching import JsonCache, Teller
 
 WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
 _TEXT: Final = "text/plain"
+_TOKEN_REVIEW: Final = "TokenReview"
 DEPRECATED: Final = {
     "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 }
@@ -85,11 +86,18 @@ class Stream:
 class Handlers:
     """Answers calls.
 
-    wall: seconds since 1970.
+    wall:  seconds since 1970.
+    knows: whose a token is, as far as the endpoint knows; "" if it does not.
     """
 
-    def __init__(self, backend: Backend, *, wall: Callable[[], float]) -> None:
-        self.backend, self.wall = backend, wall
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        wall: Callable[[], float],
+        knows: Callable[[str], str] = lambda token: "",
+    ) -> None:
+        self.backend, self.wall, self._knows = backend, wall, knows
         self._cache = JsonCache()
         self._bells: dict[streams.Bell, None] = {}  # In order: the same in every run.
 
@@ -113,7 +121,10 @@ class Handlers:
         answers = Answers(
             target.resource, media, include=call.first("includeObject"), now=self.wall()
         )
-        outcome = await self.backend.ask(_request(call, verb, asked))
+        request = _request(call, verb, asked)
+        if target.resource.kind == _TOKEN_REVIEW:
+            self._tell_whose(request)
+        outcome = await self.backend.ask(request)
         warnings = [*_warnings(target), *outcome.warnings]
         if outcome.code >= 400:
             return _failure(outcome, media, warnings)
@@ -123,6 +134,13 @@ class Handlers:
         else:
             parts = iter((answers.one(msgpack.unpackb(outcome.body)),))
         return Reply(outcome.code, media.type, parts, warnings)
+
+    def _tell_whose(self, request: Request) -> None:
+        """Tell whose token a TokenReview is about, if that is known here."""
+        spec = msgpack.unpackb(request.body).get("spec")
+        token = spec.get("token") if isinstance(spec, dict) else None
+        if isinstance(token, str) and (known := self._knows(token)):
+            request.options["tokenOf"] = known
 
     # Watches.
 

@@ -3,8 +3,8 @@
 A body is 4 magic bytes and a `runtime.Unknown`, which tells the kind and holds the message. The
 messages are data (protobuf.msgpack, made by tools/generate_protobuf.py); this is an interpreter of
 that table. What the wire says differently than JSON is told by a few special messages: a Quantity
-is its string, a Time is seconds and nanoseconds, IntOrString is one of two fields, FieldsV1 and
-RawExtension are JSON in bytes.
+is its string, a Time is seconds and nanoseconds, IntOrString is one of two fields, an ExtraValue is
+the list it holds, FieldsV1 and RawExtension are JSON in bytes.
 
 Every loop consumes input, and every length is checked against what is there: hostile bytes end in
 a ProtobufError.
@@ -158,10 +158,12 @@ def _value(known: Table, type_: int, value: Any, depth: int) -> Any:
     if type_ >= 0:
         if not isinstance(value, memoryview):
             raise ProtobufError("proto: wrong wireType for a message")
-        special = _DECODERS.get(known.messages[type_].name)
+        name = known.messages[type_].name
+        special = _DECODERS.get(name)
         if special is not None:
             return special(_plain(value))
-        return _decode_message(known, type_, value, depth + 1)
+        message = _decode_message(known, type_, value, depth + 1)
+        return message.get("items", []) if name in _LISTS else message
     if type_ in (_STRING, _BYTES):
         if not isinstance(value, memoryview):
             raise ProtobufError("proto: wrong wireType for a string")
@@ -290,15 +292,21 @@ _DECODERS: Final[Mapping[str, Callable[[dict[int, Any]], Any]]] = {
     "apis.meta.v1.FieldsV1": _decode_raw,
     "runtime.RawExtension": _decode_raw,
 }
+_LISTS: Final = frozenset(
+    f"{group}.v1.ExtraValue" for group in ("authentication", "authorization", "certificates")
+)
 
 
 # Writing.
 
 
 def _encode_message(known: Table, index: int, obj: Mapping[str, Any]) -> bytes:
-    special = _ENCODERS.get(known.messages[index].name)
+    name = known.messages[index].name
+    special = _ENCODERS.get(name)
     if special is not None:
         return special(obj)
+    if name in _LISTS:
+        obj = {"items": obj}
     parts: list[bytes] = []
     for field in known.messages[index].by_number.values():
         if field.form == _INLINE:

@@ -15,15 +15,24 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgpack
 import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from kubeloop.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, TooLarge
+from kubeloop.api.calls import Request
+from kubeloop.api.errors import (
+    ApiError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    TooLarge,
+    Unauthorized,
+)
 from kubeloop.api.uids import new_uid
 from kubeloop.net.gate import Overloaded, Severed
 from kubeloop.net.rest import paths
-from kubeloop.net.rest.auth import OPEN, Authenticator
+from kubeloop.net.rest.auth import OPEN, Authenticator, is_signed, token_in
 from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
 from kubeloop.net.rest.documents import Document, Documents
@@ -38,6 +47,8 @@ _CACHE_CONTROL: Final = "no-cache, private"
 _HEADER_MAX: Final = 64 << 10
 AUDIT_ID: Final = "Audit-Id"  # A client may choose it; if not, each request gets a UUID.
 AUDIT_ID_MAX: Final = 64  # What is kept of one, as kube-apiserver keeps it; all of it is echoed.
+_TOKEN_REVIEWS: Final = "tokenreviews.authentication.k8s.io"
+_SELF: Final = "system:apiserver"  # As whom the endpoint asks by itself.
 _STOP_S: Final = 0.2  # How long a request in flight has to end when the server stops.
 
 
@@ -67,8 +78,8 @@ class RestServer:
         self.host, self.port = host, port
         self.version = version or Version()
         self._authenticator = Authenticator(token)
-        self._handlers = Handlers(backend, wall=wall)
         self._remote = Remote(backend)
+        self._handlers = Handlers(backend, wall=wall, knows=self._authenticator.knows)
         self._documents = Documents(self.version, "")
         self._runner: web.ServerRunner | None = None
         self._bits = bits
@@ -140,6 +151,19 @@ class RestServer:
             _log.exception("%s %s failed", request.method, request.raw_path)
             return _refusal(InternalError(f"{type(error).__name__}: {error}"), headers)
 
+    async def _user(self, authorization: str | None) -> str:
+        """Return who asks. Raises: Unauthorized; as `Backend.ask`."""
+        token = token_in(authorization)
+        if not is_signed(token):
+            return self._authenticator.user(authorization)
+        question = {"spec": {"token": token}}
+        asked = Request("create", _TOKEN_REVIEWS, body=msgpack.packb(question), user=_SELF)
+        outcome = await self.backend.ask(asked)
+        status = msgpack.unpackb(outcome.body).get("status")
+        if outcome.code >= 400 or not status.get("authenticated"):
+            raise Unauthorized
+        return str(status["user"]["username"])
+
     async def _answer(
         self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str
     ) -> web.StreamResponse:
@@ -147,7 +171,7 @@ class RestServer:
         segments = paths.split(raw_path)
         user = ""
         if not (segments and segments[0] in OPEN):
-            user = self._authenticator.user(request.headers.get("Authorization"))
+            user = await self._user(request.headers.get("Authorization"))
         catalogue = self.backend.catalogue()
         target = paths.find(segments, catalogue)
         parameters = parse_query(query)

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from recording import needed, rows
 
-from kubeloop.api.resources import RESOURCES
+from kubeloop.api.resources import ROWS
 
 pytestmark = needed
 
@@ -33,7 +33,7 @@ async def test_groups(http: aiohttp.ClientSession) -> None:
     _, _, ours = await play(http, rows()[1])
     theirs = {group["name"]: group for group in rows()[1]["response"]["groups"]}
     assert all(group == theirs[group["name"]] for group in ours["groups"])
-    served = {resource.group for resource in RESOURCES.values()}
+    served = {resource.group for resource in ROWS}
     assert {group["name"] for group in ours["groups"]} == served - {""}
     assert (await play(http, rows()[10]))[2] == rows()[10]["response"]
 
