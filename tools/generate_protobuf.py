@@ -30,6 +30,8 @@ EXTRA: Final = {
     "v1 DeleteOptions": "apis.meta.v1.DeleteOptions",
     "v1 Status": "apis.meta.v1.Status",
 }
+CAPITALISED: Final = "admissionregistration.v1."
+"""Messages some of whose fields the .proto files spell otherwise than JSON does."""
 SCALARS: Final = ("string", "bytes", "bool", "int32", "int64")
 SINGLE, REPEATED, MAP, INLINE, KEEP = 0, 1, 2, 3, 4
 
@@ -145,6 +147,8 @@ def rows(message: str, fields: dict[str, list[str]], index: dict[str, int]) -> l
     """Return [number, JSON name, form, type]: type -1 and below are SCALARS, others messages."""
     out: list[list[Any]] = []
     for number, (name, type_, *flags) in sorted(fields.items(), key=lambda item: int(item[0])):
+        if message.startswith(CAPITALISED):
+            name = name[:1].lower() + name[1:]
         inner = re.fullmatch(r"map<string,(.*)>", type_)
         form = MAP if inner else REPEATED if "repeated" in flags else SINGLE
         form = INLINE if "inline" in flags else form
