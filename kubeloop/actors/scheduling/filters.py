@@ -42,9 +42,10 @@ PORTS_TAKEN: Final = Failure(
 
 
 def claims_bound(demand: Demand, node: NodeInfo) -> Failure | None:
-    """A pod waits for the claims of its volumes; there are none here, so it waits for ever."""
+    """No kubelet here mounts what a claim is bound to: a pod that names one waits for ever."""
     if demand.claims:
-        return Failure((f'persistentvolumeclaim "{demand.claims[0]}" not found',), no_node=True)
+        why = f'volumes of persistentvolumeclaim "{demand.claims[0]}" cannot be mounted here'
+        return Failure((why,), no_node=True)
     return None
 
 

@@ -269,8 +269,9 @@ def test_what_claims_volumes_waits_and_says_why() -> None:
         assert pod.status["phase"] == "Pending" and "nodeName" not in pod.spec
         told = {e["reason"]: e["message"] for e in await cluster.api.list("events")}
         assert told["FailedScheduling"] == (
-            '0/3 nodes are available: persistentvolumeclaim "data-web-0" not found. '
-            "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+            '0/3 nodes are available: volumes of persistentvolumeclaim "data-web-0" cannot be'
+            " mounted here. preemption: 0/3 nodes are available: 3 Preemption is not helpful for"
+            " scheduling."
         )
 
     played(play)
