@@ -115,7 +115,7 @@ class State:
     def all(self, resource: str, namespace: str = "") -> list[Object]:
         """Return every object of `resource` as it is stored, in the order of the keys."""
         page = self.store.list(prefix_of(resource, namespace))
-        return [msgpack.unpackb(item.value) for item in page.items]
+        return [msgpack.unpackb(value) for value in page.values]
 
     def owner_of_claim(self, kind: str, name: str) -> str:
         """Return "namespace/name" of the Service that has an address or a port, "" if none has."""
