@@ -77,11 +77,11 @@ def test_nobody_objects_to_what_is_planted_in(plan: Plan) -> None:
 def test_a_write_that_is_acknowledged_and_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
     put = State.put
 
-    def forget(self: State, resource: Any, obj: Any, request: Request, *, create: bool) -> None:
+    def forget(self: State, resource: Any, obj: Any, request: Request, **told: Any) -> None:
         if resource.id == "configmaps" and request.sender == "":
             obj["metadata"]["resourceVersion"] = str(self.store.revision)
         else:
-            put(self, resource, obj, request, create=create)
+            put(self, resource, obj, request, **told)
 
     monkeypatch.setattr(State, "put", forget)
     seen(
@@ -108,10 +108,10 @@ def test_a_write_that_is_acknowledged_before_it_is_durable(monkeypatch: pytest.M
 def test_a_write_that_does_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
     put = State.put
 
-    def garble(self: State, resource: Any, obj: Any, request: Request, *, create: bool) -> None:
+    def garble(self: State, resource: Any, obj: Any, request: Request, **told: Any) -> None:
         if "value" in obj.get("data", {}):
             obj["data"]["value"] = "0"
-        put(self, resource, obj, request, create=create)
+        put(self, resource, obj, request, **told)
 
     monkeypatch.setattr(State, "put", garble)
     seen(QUIET, "acknowledged", "data.value shall be '7' there, and is '0'")
