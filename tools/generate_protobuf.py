@@ -73,7 +73,8 @@ KEPT_NUMBERS: Final = """
     HorizontalPodAutoscalerStatus.observedGeneration
     autoscaling.v1.HorizontalPodAutoscalerStatus.currentReplicas
     events.v1.EventSeries.count
-    allowed incomplete
+    allowed incomplete matchingPrecedence nominalConcurrencyShares lendablePercent
+    queueLengthLimit queues handSize
     ServicePort.port EndpointPort.port PortStatus.port GRPCAction.port SleepAction.seconds
 """
 KEPT_STRINGS: Final = """

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kubeloop.api.defaulting import (
     autoscaling,
+    control,
     jobs,
     networking,
     pods,
@@ -138,6 +139,14 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Callable[[Json], None]]] = {
     ("v1", "ResourceQuota"): quotas.resource_quota,
     ("v1", "Secret"): _secret,
     ("v1", "Service"): services.service,
+    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy"): control.policy,
+    ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBinding"): control.policy_binding,
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"): control.policy,
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"): control.policy_binding,
+    ("apiregistration.k8s.io/v1", "APIService"): control.api_service,
+    ("certificates.k8s.io/v1", "CertificateSigningRequest"): control.signing_request,
+    ("flowcontrol.apiserver.k8s.io/v1", "FlowSchema"): control.flow_schema,
+    ("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration"): control.priority_level,
     ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"): webhooks.mutating,
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"): webhooks.validating,
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): _definition,

@@ -11,15 +11,18 @@ from typing import Final
 from kubeloop.api.kinds import (
     admissionregistration,
     apiextensions,
+    apiregistration,
     apps,
     authentication,
     authorization,
     autoscaling,
     batch,
+    certificates,
     coordination,
     core,
     discovery,
     events,
+    flowcontrol,
     networking,
     node,
     policy,
@@ -45,12 +48,14 @@ __all__ = (
 # In the order in which Kubernetes' discovery lists the groups.
 ROWS: Final[tuple[Resource, ...]] = (
     *core.ROWS,
+    *apiregistration.ROWS,
     *apps.ROWS,
     *events.ROWS,
     *authentication.ROWS,
     *authorization.ROWS,
     *autoscaling.ROWS,
     *batch.ROWS,
+    *certificates.ROWS,
     *networking.ROWS,
     *policy.ROWS,
     *rbac.ROWS,
@@ -61,6 +66,7 @@ ROWS: Final[tuple[Resource, ...]] = (
     *coordination.ROWS,
     *node.ROWS,
     *discovery.ROWS,
+    *flowcontrol.ROWS,
 )
 
 _FIRST: Final = {row.id: row for row in reversed(ROWS)}

@@ -13,6 +13,7 @@ from typing import Any, Final
 from kubeloop.api.defaulting.tools import Json
 from kubeloop.api.printing import (
     autoscaling,
+    control,
     custom,
     jobs,
     networking,
@@ -43,6 +44,14 @@ _ROWS: Final[Mapping[str, Row]] = {
     "secrets": others.secret,
     "serviceaccounts": others.plain,
     "services": services.service,
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": control.mutating_policy,
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": control.policy_binding,
+    "validatingadmissionpolicies.admissionregistration.k8s.io": control.validating_policy,
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": control.policy_binding,
+    "apiservices.apiregistration.k8s.io": control.api_service,
+    "certificatesigningrequests.certificates.k8s.io": control.signing_request,
+    "flowschemas.flowcontrol.apiserver.k8s.io": control.flow_schema,
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": control.priority_level,
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": others.webhooks,
     "validatingwebhookconfigurations.admissionregistration.k8s.io": others.webhooks,
     "customresourcedefinitions.apiextensions.k8s.io": others.definition,

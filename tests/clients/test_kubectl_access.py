@@ -2,6 +2,7 @@
 
 import pytest
 from kubectl_tool import Kubectl
+from test_kubectl_kinds import REQUEST
 
 pytestmark = pytest.mark.kubectl
 
@@ -80,3 +81,25 @@ def test_a_token_of_an_account(kubectl: Kubectl) -> None:
     assert 'serviceaccounts "nobody" not found' in kubectl.fails("create token nobody")
     kubectl("delete serviceaccount robot")
     assert "Unauthorized" in kubectl.fails("get pods --token", token)
+
+
+def test_approve_and_deny(kubectl: Kubectl) -> None:
+    request = (
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name:"
+        " NAME}, spec: {signerName: a.example/b, usages: [client auth], expirationSeconds: 3600,"
+        f" request: {REQUEST}}}}}"
+    )
+    one, other = f"{kubectl.namespace}-1", f"{kubectl.namespace}-2"
+    for name in (one, other):
+        kubectl("create -f -", stdin=request.replace("NAME", name))
+    row = kubectl(f"get csr {one} --no-headers").split()
+    assert row[2:] == ["a.example/b", "system:admin", "60m", "Pending"]
+    kubectl(f"certificate approve {one}")
+    kubectl(f"certificate deny {other}")
+    assert "Approved" in kubectl(f"get csr {one}") and "Denied" in kubectl(f"get csr {other}")
+    assert "KubectlApprove" in kubectl(f"get csr {one} -o yaml")
+    assert "Requesting User:" in kubectl(f"describe csr {one}")
+    wish = '{"spec": {"signerName": "c.example/d"}}'
+    kubectl(f"patch csr {one} --type=merge -p", wish)  # It stays what it was.
+    assert kubectl.path(f"csr/{one}", ".spec.signerName") == "a.example/b"
+    kubectl(f"delete csr {one} {other}")

@@ -27,6 +27,13 @@ KINDS = (
     "csinodes.storage.k8s.io csistoragecapacities.storage.k8s.io "
     "customresourcedefinitions.apiextensions.k8s.io daemonsets.apps deployments.apps "
     "endpoints endpointslices.discovery.k8s.io events events.events.k8s.io "
+    "apiservices.apiregistration.k8s.io certificatesigningrequests.certificates.k8s.io "
+    "flowschemas.flowcontrol.apiserver.k8s.io"
+    " mutatingadmissionpolicies.admissionregistration.k8s.io "
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io "
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io "
+    "validatingadmissionpolicies.admissionregistration.k8s.io "
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io "
     "horizontalpodautoscalers.autoscaling ingressclasses.networking.k8s.io "
     "ingresses.networking.k8s.io ipaddresses.networking.k8s.io jobs.batch "
     "leases.coordination.k8s.io limitranges "
@@ -175,15 +182,18 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
     assert versions == [
         "admissionregistration.k8s.io/v1",
         "apiextensions.k8s.io/v1",
+        "apiregistration.k8s.io/v1",
         "apps/v1",
         "authentication.k8s.io/v1",
         "authorization.k8s.io/v1",
         "autoscaling/v1",
         "autoscaling/v2",
         "batch/v1",
+        "certificates.k8s.io/v1",
         "coordination.k8s.io/v1",
         "discovery.k8s.io/v1",
         "events.k8s.io/v1",
+        "flowcontrol.apiserver.k8s.io/v1",
         "networking.k8s.io/v1",
         "node.k8s.io/v1",
         "policy/v1",

@@ -18,9 +18,24 @@ TEMPLATE = """
 ONCE = '{restartPolicy: Never, containers: [{name: c, image: "nginx:1"}]}'
 ENDPOINT = "{addresses: [10.9.9.9], conditions: {ready: true}}"
 PORT = '{name: "", port: 80, protocol: TCP}'
+REQUEST = (
+    "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHTE1EOENBUUF3RERFS01BZ0dBMVVFQXd3QllU"
+    "QXFNQVVHQXl0bGNBTWhBSXFJNDkxMENmR1YvVkxiTFR5NgpYWExLWndtL0haUVNHL04waUFHMEQyOWNvQUF3QlFZ"
+    "REsyVndBMEVBcmMvQXNmWnJ2RmwzS3d0MFd3NjhHc1g2Ci9uMjZIcG05Tm1oMFpWQndjWlFIRnpCMFl6blpybmJ2"
+    "Yy9GN0pzZmxWVG9QVGNoekJJS2Zxd0Uyc1ZLSkNRPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0t"
+    "Cg=="
+)  # Of CN=a.
 RBAC = "rbac.authorization.k8s.io"
 NET = "networking.k8s.io"
 MANIFESTS = {
+    "apiservices.apiregistration.k8s.io": "{apiVersion: apiregistration.k8s.io/v1, kind:"
+    " APIService, metadata: {name: "
+    "v1.x.example}, spec: {group: x.example, version: v1, groupPriorityMinimum: 9, "
+    "versionPriority: 9}}",
+    "certificatesigningrequests.certificates.k8s.io": "{apiVersion: certificates.k8s.io/v1,"
+    " kind: CertificateSigningRequest, metadata: "
+    "{name: x-request}, spec: {signerName: a.example/b, usages: [client auth], request: "
+    "" + REQUEST + "}}",
     f"clusterrolebindings.{RBAC}": f"{{apiVersion: {RBAC}/v1, kind: ClusterRoleBinding, metadata:"
     " {name: x-cluster}, roleRef: {kind: ClusterRole, name: view}, subjects: [{kind: User, name:"
     f" me, apiGroup: {RBAC}}}]}}",
@@ -56,6 +71,9 @@ MANIFESTS = {
     " reason: Told, note: a tale, type: Normal, action: Telling, reportingController: a.example/b,"
     " reportingInstance: b-1, eventTime: '2026-01-01T00:00:00.000000Z',"
     " regarding: {kind: Pod, name: p, namespace: NAMESPACE}}",
+    "flowschemas.flowcontrol.apiserver.k8s.io": "{apiVersion: flowcontrol.apiserver.k8s.io/v1,"
+    " kind: FlowSchema, metadata: {name: "
+    "x-flow}, spec: {priorityLevelConfiguration: {name: none}}}",
     "horizontalpodautoscalers.autoscaling": "{apiVersion: autoscaling/v2, kind:"
     " HorizontalPodAutoscaler, metadata: {name: x}, spec: {minReplicas: 1, maxReplicas: 3,"
     " scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: none}}}",
@@ -71,6 +89,15 @@ MANIFESTS = {
     " metadata: {name: x}, spec: {holderIdentity: me, leaseDurationSeconds: 9}}",
     "limitranges": "{apiVersion: v1, kind: LimitRange, metadata: {name: x}, spec: {limits: [{type:"
     " PersistentVolumeClaim, min: {storage: 1Mi}}]}}",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": "{apiVersion:"
+    " admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, "
+    "metadata: {name: x-policy}, spec: {matchConstraints: {resourceRules: [{apiGroups: "
+    '[""], apiVersions: [v1], operations: [CREATE], resources: [nobody], scope: "*"}]}, '
+    "reinvocationPolicy: Never, mutations: [{patchType: JSONPatch, jsonPatch: "
+    '{expression: "[]"}}]}}',
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "{apiVersion:"
+    " admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicyBinding, "
+    "metadata: {name: x-binding}, spec: {policyName: none}}",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": "{apiVersion:"
     " admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name:"
     " x-hooks}, webhooks: []}",
@@ -92,6 +119,10 @@ MANIFESTS = {
     + TEMPLATE.replace("\n  ", "\n"),
     "priorityclasses.scheduling.k8s.io": "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass,"
     " metadata: {name: x-class}, value: 7, description: seven}",
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": "{apiVersion:"
+    " flowcontrol.apiserver.k8s.io/v1, kind: PriorityLevelConfiguration, "
+    "metadata: {name: x-level}, spec: {type: Limited, limited: {limitResponse: {type: "
+    "Reject}}}}",
     "replicasets.apps": "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: x}\nspec:\n"
     "  replicas: 0\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "replicationcontrollers": "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: x}\n"
@@ -115,6 +146,15 @@ MANIFESTS = {
     "  replicas: 0\n  serviceName: x\n  selector: {matchLabels: {app: x}}" + TEMPLATE,
     "storageclasses.storage.k8s.io": "{apiVersion: storage.k8s.io/v1, kind: StorageClass,"
     " metadata: {name: x-storage}, provisioner: example.com/disk}",
+    "validatingadmissionpolicies.admissionregistration.k8s.io": "{apiVersion:"
+    " admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, "
+    "metadata: {name: x-policy}, spec: {matchConstraints: {resourceRules: [{apiGroups: "
+    '[""], apiVersions: [v1], operations: [CREATE], resources: [nobody], scope: "*"}]},'
+    ' validations: [{expression: "true"}]}}',
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "{apiVersion:"
+    " admissionregistration.k8s.io/v1, kind: "
+    "ValidatingAdmissionPolicyBinding, metadata: {name: x-binding}, spec: {policyName: "
+    "none, validationActions: [Deny]}}",
     "validatingwebhookconfigurations.admissionregistration.k8s.io": "{apiVersion:"
     " admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name:"
     " x-hooks}}",
@@ -126,6 +166,9 @@ MANIFESTS = {
     " parameters: {a: b}}",
 }
 COLUMNS = {
+    "apiservices.apiregistration.k8s.io": "NAME SERVICE AVAILABLE AGE",
+    "certificatesigningrequests.certificates.k8s.io": "NAME AGE SIGNERNAME REQUESTOR"
+    " REQUESTEDDURATION CONDITION",
     f"clusterrolebindings.{RBAC}": "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS",
     f"clusterroles.{RBAC}": "NAME CREATED AT",
     "configmaps": "NAME DATA AGE",
@@ -145,6 +188,8 @@ COLUMNS = {
     "events": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
     "events.events.k8s.io": "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT"
     " NAME",
+    "flowschemas.flowcontrol.apiserver.k8s.io": "NAME PRIORITYLEVEL MATCHINGPRECEDENCE"
+    " DISTINGUISHERMETHOD AGE MISSINGPL",
     "horizontalpodautoscalers.autoscaling": "NAME REFERENCE TARGETS MINPODS MAXPODS REPLICAS AGE",
     f"ingressclasses.{NET}": "NAME CONTROLLER PARAMETERS AGE",
     f"ingresses.{NET}": "NAME CLASS HOSTS ADDRESS PORTS AGE",
@@ -152,6 +197,8 @@ COLUMNS = {
     "jobs.batch": "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
     "leases.coordination.k8s.io": "NAME HOLDER AGE",
     "limitranges": "NAME CREATED AT",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": "NAME MUTATIONS PARAMKIND AGE",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "NAME POLICYNAME PARAMREF AGE",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": "NAME WEBHOOKS AGE",
     "namespaces": "NAME STATUS AGE",
     f"networkpolicies.{NET}": "NAME POD-SELECTOR AGE",
@@ -165,6 +212,8 @@ COLUMNS = {
     "pods": "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES",
     "podtemplates": "NAME CONTAINERS IMAGES POD LABELS",
     "priorityclasses.scheduling.k8s.io": "NAME VALUE GLOBAL-DEFAULT AGE PREEMPTIONPOLICY",
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": "NAME TYPE"
+    " NOMINALCONCURRENCYSHARES QUEUES HANDSIZE QUEUELENGTHLIMIT AGE",
     "replicasets.apps": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
     "replicationcontrollers": "NAME DESIRED CURRENT READY AGE CONTAINERS IMAGES SELECTOR",
     "resourcequotas": "NAME REQUEST LIMIT AGE",
@@ -178,6 +227,9 @@ COLUMNS = {
     "statefulsets.apps": "NAME READY AGE CONTAINERS IMAGES",
     "storageclasses.storage.k8s.io": "NAME PROVISIONER RECLAIMPOLICY VOLUMEBINDINGMODE"
     " ALLOWVOLUMEEXPANSION AGE",
+    "validatingadmissionpolicies.admissionregistration.k8s.io": "NAME VALIDATIONS PARAMKIND AGE",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "NAME POLICYNAME PARAMREF"
+    " AGE",
     "validatingwebhookconfigurations.admissionregistration.k8s.io": "NAME WEBHOOKS AGE",
     "volumeattachments.storage.k8s.io": "NAME ATTACHER PV NODE ATTACHED AGE",
     "volumeattributesclasses.storage.k8s.io": "NAME DRIVERNAME AGE",

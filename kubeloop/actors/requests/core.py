@@ -72,15 +72,15 @@ class Core:
         if not resource.stored:
             return reviews.review(state, request)
         match request.subresource, request.verb:
-            case ("" | "status", "get"):
+            case ("" | "status" | "approval", "get"):
                 return reading.get(state, request)
             case "", "list":
                 return reading.list_(state, request)
             case "", "create":
                 return writing.create(state, request)
-            case ("" | "status", "update"):
+            case ("" | "status" | "approval", "update"):
                 return writing.update(state, request)
-            case ("" | "status", "patch"):
+            case ("" | "status" | "approval", "patch"):
                 return writing.patch(state, request)
             case "", "delete":
                 return deletion.delete(state, request)

@@ -6,7 +6,7 @@ Source: k8s.io/apiserver's registry/rest (BeforeCreate, BeforeUpdate) in behavio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kubeloop.actors.requests import daemons, jobs, phases, stored_versions
+from kubeloop.actors.requests import certificates, daemons, jobs, phases, stored_versions
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.actors.requests.strategies import Strategy, strategy
 from kubeloop.api.admission.volumes import VOLUMES
@@ -15,6 +15,13 @@ from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.errors import ApiError, BadRequest, Cause, Conflict, Invalid
 from kubeloop.api.resources import Resource
 
+_API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
+_LOCAL: Final = {
+    "type": "Available",
+    "status": "True",
+    "reason": "Local",
+    "message": "Local APIServices are always available",
+}
 _KEPT: Final = (
     "namespace",
     "uid",
@@ -115,6 +122,10 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
         daemons.count(obj, None)
     elif resource.id == DEFINITIONS:
         stored_versions.remember(obj)
+    elif resource.id == certificates.SIGNING_REQUESTS:
+        certificates.sign_with(obj, request.user)
+    elif resource.id == _API_SERVICES and not obj["spec"].get("service"):
+        obj["status"] = {"conditions": [{**_LOCAL, "lastTransitionTime": state.now()}]}
     elif resource.id == VOLUMES:
         phases.count(obj, None, metadata["creationTimestamp"])
     obj["metadata"] = ordered_metadata(obj["metadata"])
@@ -157,6 +168,8 @@ def prepare_update(resource: Resource, old: Object, new: Object) -> None:
         _carry_over(old.get("spec", {}), new.setdefault("spec", {}), ("finalizers",))
     elif resource.id == "daemonsets.apps":
         daemons.count(new, old)
+    elif resource.id == certificates.SIGNING_REQUESTS:  # What is asked for cannot be changed.
+        new["spec"] = old["spec"]
     elif resource.id == DEFINITIONS:
         new["status"] = dict(new.get("status") or {})
         stored_versions.remember(new)

@@ -97,6 +97,18 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "ingressclasses.networking.k8s.io": Strategy(generation=True),
     "networkpolicies.networking.k8s.io": Strategy(generation=True),
     "servicecidrs.networking.k8s.io": Strategy(status={}),
+    "apiservices.apiregistration.k8s.io": Strategy(status={}),
+    "certificatesigningrequests.certificates.k8s.io": Strategy(status={}),
+    "flowschemas.flowcontrol.apiserver.k8s.io": Strategy(generation=True, status={}),
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": Strategy(
+        generation=True, status={}
+    ),
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": Strategy(generation=True),
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": Strategy(generation=True),
+    "validatingadmissionpolicies.admissionregistration.k8s.io": Strategy(
+        generation=True, status={}
+    ),
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": Strategy(generation=True),
     "endpoints": Strategy(create_on_update=True),
     "events": Strategy(create_on_update=True),
     "events.events.k8s.io": Strategy(create_on_update=True),

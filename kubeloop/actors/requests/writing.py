@@ -7,7 +7,7 @@ from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests import admission, ownership, phases
+from kubeloop.actors.requests import admission, certificates, ownership, phases
 from kubeloop.actors.requests.admitting import mutated, validated
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
@@ -175,8 +175,10 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
     new = transform(old)
     check_preconditions(resource, old, new)
     also: list[Object] = []
-    if request.subresource == "status":
+    if request.subresource in ("status", certificates.APPROVAL):
         new = prepare_status_update(resource, old, new)
+        if resource.id == certificates.SIGNING_REQUESTS:
+            _decide(state, request, old, new)
         if resource.id == VOLUMES:
             phases.count(new, old, state.now())
         apply_defaults(resource, new)
@@ -199,9 +201,16 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
             _refuse(resource, new, state.allocations.assign(new, state.bits))
     if request.subresource in _WHOLE:
         validated(state, resource, request, new, old)
-    if request.subresource != "status":
+    if request.subresource not in ("status", certificates.APPROVAL):
         also = admission.allow(state, resource, new, old, request)
     return write(state, request, old, new, also)
+
+
+def _decide(state: State, request: Request, old: Object, new: Object) -> None:
+    if request.subresource == certificates.APPROVAL:
+        certificates.decide(old, new, state.now())
+    else:
+        certificates.date(old, new, state.now())
 
 
 def write(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from kubeloop.api.kinds.row import Resource
+from kubeloop.api.kinds.row import STATUS, Resource
 
 ROWS: Final = (
     Resource(
@@ -22,5 +22,23 @@ ROWS: Final = (
         "validatingwebhookconfiguration",
         namespaced=False,
         categories=("api-extensions",),
+    ),
+    *(
+        Resource(
+            "admissionregistration.k8s.io",
+            "v1",
+            kind,
+            plural,
+            kind.lower(),
+            namespaced=False,
+            categories=("api-extensions",),
+            subresources=subresources,
+        )
+        for kind, plural, subresources in (
+            ("MutatingAdmissionPolicy", "mutatingadmissionpolicies", ()),
+            ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", ()),
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", (STATUS,)),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", ()),
+        )
     ),
 )

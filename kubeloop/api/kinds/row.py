@@ -116,7 +116,7 @@ class Resource:
 
 
 QUESTION: Final = ("create",)  # The verbs of what is answered, and not kept.
-_GPU: Final = ("get", "patch", "update")
-STATUS: Final = Subresource("status", _GPU)
-SCALE: Final = Subresource("scale", _GPU, "autoscaling", "v1", "Scale")
+GET_AND_CHANGE: Final = ("get", "patch", "update")
+STATUS: Final = Subresource("status", GET_AND_CHANGE)
+SCALE: Final = Subresource("scale", GET_AND_CHANGE, "autoscaling", "v1", "Scale")
 WORKLOAD: Final = (STATUS, SCALE)

@@ -17,7 +17,9 @@ from kubeloop.api.errors import Cause
 from kubeloop.api.problems import Problems
 from kubeloop.api.resources import Resource
 from kubeloop.api.validation import (
+    admission_policies,
     autoscaling,
+    control,
     definitions,
     ingresses,
     jobs,
@@ -63,6 +65,10 @@ class _Rules:
 
 
 _RULES: Final[Mapping[str, _Rules]] = {
+    "apiservices.apiregistration.k8s.io": _Rules(control.api_service),
+    "certificatesigningrequests.certificates.k8s.io": _Rules(
+        control.signing_request, status=control.signing_status
+    ),
     "clusterrolebindings.rbac.authorization.k8s.io": _Rules(
         rbac.cluster_role_binding, last=rbac.same_role
     ),
@@ -92,6 +98,7 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "events.events.k8s.io": _Rules(
         others.modern_event, last=others.modern_event_update, new=others.modern_event_new
     ),
+    "flowschemas.flowcontrol.apiserver.k8s.io": _Rules(control.flow_schema),
     "horizontalpodautoscalers.autoscaling": _Rules(
         autoscaling.autoscaler, status=autoscaling.autoscaler_status
     ),
@@ -107,6 +114,10 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "jobs.batch": _Rules(jobs.job, last=jobs.job_update, status=jobs.job_status),
     "leases.coordination.k8s.io": _Rules(others.lease, fixed=True),
     "limitranges": _Rules(quotas.limit_range),
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": _Rules(admission_policies.mutating),
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": _Rules(
+        admission_policies.mutating_binding
+    ),
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": _Rules(webhooks.mutating),
     "namespaces": _Rules(others.namespace, status=others.namespace_status),
     "networkpolicies.networking.k8s.io": _Rules(networking.network_policy),
@@ -150,6 +161,13 @@ _RULES: Final[Mapping[str, _Rules]] = {
     "volumeattachments.storage.k8s.io": _Rules(storage.attachment, last=storage.attachment_update),
     "volumeattributesclasses.storage.k8s.io": _Rules(
         storage.attributes_class, last=storage.attributes_class_update
+    ),
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _Rules(control.priority_level),
+    "validatingadmissionpolicies.admissionregistration.k8s.io": _Rules(
+        admission_policies.validating
+    ),
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": _Rules(
+        admission_policies.validating_binding
     ),
     "validatingwebhookconfigurations.admissionregistration.k8s.io": _Rules(webhooks.validating),
 }

@@ -15,6 +15,8 @@ ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 
 _NAME_CHECKS: Final[Mapping[str, names.Check]] = {
     "CSIDriver": names.path_segment,  # A rule of its own looks at the name.
+    "APIService": names.path_segment,  # A rule of its own looks at the name.
+    "CertificateSigningRequest": names.path_segment,
     "ClusterRole": names.path_segment,
     "ClusterRoleBinding": names.path_segment,
     "Event": names.path_segment,

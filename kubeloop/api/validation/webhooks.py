@@ -55,8 +55,8 @@ def _qualified(problems: Problems, path: str, name: str) -> None:
 
 
 def _hook(problems: Problems, path: str, hook: Json) -> None:
-    for at, rule in enumerate(items(hook, "rules")):
-        _rule(problems, f"{path}.rules[{at}]", rule)
+    for at, told in enumerate(items(hook, "rules")):
+        rule(problems, f"{path}.rules[{at}]", told)
     problems.one_of(f"{path}.failurePolicy", hook.get("failurePolicy"), ("Fail", "Ignore"))
     problems.one_of(f"{path}.matchPolicy", hook.get("matchPolicy"), ("Equivalent", "Exact"))
     effects = hook.get("sideEffects")
@@ -75,12 +75,13 @@ def _hook(problems: Problems, path: str, hook: Json) -> None:
     _conditions(problems, f"{path}.matchConditions", items(hook, "matchConditions"))
 
 
-def _rule(problems: Problems, path: str, rule: Json) -> None:
+def rule(problems: Problems, path: str, told: Json) -> None:
+    """Check which requests a rule is about."""
     for name in ("operations", "apiGroups", "apiVersions", "resources"):
-        told = rule.get(name) or []
-        if not told:
+        listed = told.get(name) or []
+        if not listed:
             problems.required(f"{path}.{name}")
-        elif "*" in told and len(told) > 1 and name != "resources":
+        elif "*" in listed and len(listed) > 1 and name != "resources":
             detail = (
                 "if '*' is present, must not specify other "
                 + {
@@ -89,16 +90,16 @@ def _rule(problems: Problems, path: str, rule: Json) -> None:
                     "apiVersions": "API versions",
                 }[name]
             )
-            problems.invalid(f"{path}.{name}", told, detail)
-    for at, one in enumerate(rule.get("operations") or ()):
+            problems.invalid(f"{path}.{name}", listed, detail)
+    for at, one in enumerate(told.get("operations") or ()):
         problems.one_of(f"{path}.operations[{at}]", one, _OPERATIONS)
-    for at, one in enumerate(rule.get("apiVersions") or ()):
+    for at, one in enumerate(told.get("apiVersions") or ()):
         if one == "":
             problems.required(f"{path}.apiVersions[{at}]")
-    for at, one in enumerate(rule.get("resources") or ()):
+    for at, one in enumerate(told.get("resources") or ()):
         if one == "":
             problems.required(f"{path}.resources[{at}]")
-    scope = rule.get("scope")
+    scope = told.get("scope")
     if scope is not None:
         problems.one_of(f"{path}.scope", scope, _SCOPES)
 

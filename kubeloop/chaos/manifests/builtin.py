@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.api.resources import Resource
 from kubeloop.api.typetable import Spec, schema
-from kubeloop.chaos.manifests import access, networking
+from kubeloop.chaos.manifests import access, control, networking
 from kubeloop.chaos.manifests.tables import FIELDS, LEFT_OUT, NAMES_OF, WHOLE
 from kubeloop.chaos.manifests.tools import NAMES, metadata, object_of
 
@@ -102,6 +102,7 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "CSIDriver": ("spec",),
     "CSINode": ("spec",),
     **access.NEEDED,
+    **control.NEEDED,
     **networking.NEEDED,
     "ConfigMap": (),
     "Container": ("image",),
@@ -294,6 +295,7 @@ def _definition(obj: Json) -> Json:
 
 _FITTED: Final[Mapping[str, Callable[[Json], Json]]] = {
     **access.FITTED,
+    **control.FITTED,
     **networking.FITTED,
     "Container": _probe_once,
     "CustomResourceDefinition": _definition,

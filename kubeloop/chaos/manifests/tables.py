@@ -6,7 +6,7 @@ Source: the API reference of Kubernetes 1.37, and the rules in `kubeloop.api.val
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from kubeloop.chaos.manifests import access, networking, storage
+from kubeloop.chaos.manifests import access, control, networking, storage
 from kubeloop.chaos.manifests.rows import (
     Row,
     either,
@@ -153,6 +153,7 @@ def _environment() -> "SearchStrategy[Any]":
 
 
 NAMES_OF: Final[Mapping[str, Sequence[str]]] = {
+    "apiservices.apiregistration.k8s.io": ("v1.a.example",),
     "ipaddresses.networking.k8s.io": ("10.96.0.7", "2001:db8::7"),
     "namespaces": ("n-a", "n-b"),
     "nodes": ("node-a", "node-b"),
@@ -409,6 +410,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "tolerationSeconds": whole(0, 600),
     },
     **access.FIELDS,
+    **control.FIELDS,
     **networking.FIELDS,
     **storage.FIELDS,
 }  # fmt: skip
