@@ -64,4 +64,4 @@ def test_it_is_refused_in_kubernetes_words(cluster: SyncCluster, case: dict[str,
     else:
         code, status = send(cluster, "POST", path, manifest)
     assert (code, status["code"], status["kind"]) == (case["code"], case["code"], "Status")
-    assert status["message"] == case["message"].strip()
+    assert status["message"].strip() == case["message"].strip()

@@ -314,3 +314,20 @@ def test_only_bound_claims_of_a_class_that_allows_it_grow() -> None:
         bound["spec"]["resources"]["requests"]["storage"] = "2Gi"
         outcome = server.ask("update", "persistentvolumeclaims", name, bound)
         assert (outcome.code == 200) == grows
+    bound = server.ok("get", "persistentvolumeclaims", "growing")
+    bound["spec"]["resources"]["requests"]["storage"] = "1Gi"
+    assert server.refused("update", "persistentvolumeclaims", "growing", bound)["message"] == (
+        'PersistentVolumeClaim "growing" is invalid: spec.resources.requests.storage: Forbidden:'
+        " field can not be less than status.capacity"
+    )
+
+
+def test_a_runtime_class_keeps_its_handler() -> None:
+    server, id_ = Server(), "runtimeclasses.node.k8s.io"
+    kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "box"}}
+    made = server.create({**kind, "handler": "box"})
+    told = {**made, "handler": "other"}
+    assert server.refused("update", id_, "box", told, namespace="")["message"] == (
+        'RuntimeClass.node.k8s.io "box" is invalid: handler: Invalid value: "other": field is'
+        " immutable"
+    )
