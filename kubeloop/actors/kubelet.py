@@ -14,7 +14,7 @@ from pykka._envelope import Envelope
 from kubeloop.actors.actor import AsyncActor, Scene
 from kubeloop.actors.alarms import Alarms
 from kubeloop.actors.images import pulls
-from kubeloop.actors.images.collection import Limits
+from kubeloop.actors.images.keeper import ImageKeeper
 from kubeloop.actors.messages import (
     API_SERVER,
     Facts,
@@ -30,14 +30,16 @@ from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.node_events import NodeEvents
 from kubeloop.actors.pod_work import PodWork
 from kubeloop.actors.pods import actions as act
-from kubeloop.actors.pods import life, references, rest
+from kubeloop.actors.pods import life, notes, pressure, references, rest
 from kubeloop.actors.pods.addresses import Addresses
 from kubeloop.actors.pods.admission import Admission
 from kubeloop.actors.pods.downward import ConfigError, Host
 from kubeloop.actors.pods.environment import container_spec, sandbox_spec
+from kubeloop.actors.pods.notes import CONFIG_RETRY_S
+from kubeloop.actors.pods.pressure import Pressure, Usage
 from kubeloop.actors.pods.recovery import orphan, recover
 from kubeloop.actors.pods.reporting import Report, Reporter, written
-from kubeloop.actors.pods.state import NEVER, Exit, Pod, Run, specs_of
+from kubeloop.actors.pods.state import NEVER, Exit, Pod, Verdict
 from kubeloop.actors.pods.status import LOST_CODE, LOST_MESSAGE, LOST_REASON
 from kubeloop.actors.pods.volumes import MountError
 from kubeloop.actors.probes import Prober
@@ -50,7 +52,6 @@ __all__ = ["Kubelet", "NodeConfig"]
 
 RESOURCES: Final = ["pods", "nodes", *references.RESOURCES]
 ROUNDS_MAX: Final = 8  # How often one pod is looked at in one turn before others get theirs.
-CONFIG_RETRY_S: Final = 10.0
 LATE_S: Final = 1e-4  # Timers are set so much late: a rounding error must not let them ring early.
 
 Object = Mapping[str, Any]
@@ -82,22 +83,16 @@ class Kubelet(AsyncActor):
         self._alarms = Alarms()
         self._revision = 0
         self._ready = False
-        self._collect_at = 0.0
         self._timer_at = NEVER
         user = f"system:node:{node.name}"
         self._signer = Signer(name, user, self.world.rng.getrandbits(ERA_BITS))
-        self._limits = Limits(
-            capacity_bytes=node.image_disk_bytes,
-            high_percent=node.image_gc_high_percent,
-            low_percent=node.image_gc_low_percent,
-            minimum_age_s=node.image_minimum_age_s,
-        )
+        self.images = ImageKeeper(node, runtime, self.pulls, self.registration)
+        self.pressure = Pressure(node)
 
     def on_start(self) -> None:
         self.runtime.listen(self._on_exit)
-        now = self.world.now()
-        self._see_images(now)
-        self._collect_at = now + self.node.image_gc_s
+        self.runtime.watch_usage(self._on_usage)
+        self.images.begin(self.world.now())
         message = Subscribe(self.name, RESOURCES, node=self.node.name)
         self.send(API_SERVER, message.encode())
         self._tell_node("Starting", "Starting kubelet.")
@@ -114,9 +109,10 @@ class Kubelet(AsyncActor):
             del self._dirty[uid]
             if uid in self.pods:
                 self._sync(self.pods[uid], now)
+        self._relieve(now)
         for request in self.registration.turn(now, self.world.wall()):
             self._ask(request)
-        if now >= self._collect_at:
+        if now >= self.images.collect_at:
             self._collect_images(now)
         self._set_timer(now)
 
@@ -200,6 +196,9 @@ class Kubelet(AsyncActor):
 
     def _admit(self, pod: Pod) -> None:
         refusal = self.admission.admit(pod.uid, pod.spec)
+        if why := self.pressure.refuses(pod.spec, self.world.now()):
+            self.admission.release(pod.uid)
+            refusal = Verdict(pressure.EVICTED, why)
         if refusal is not None:
             life.fail(pod, refusal.reason, f"Pod was rejected: {refusal.message}")
             self._tell(pod, act.Tell("Warning", refusal.reason, refusal.message))
@@ -369,6 +368,8 @@ class Kubelet(AsyncActor):
             self._pulled(content, now)
         elif note.topic == "collected":
             self._collected(content, now)
+        elif note.topic == "usage":
+            self.pressure.usage = Usage(*content)
         elif content[0] in self.pods:
             pod = self.pods[content[0]]
             for event in self._fold_note(pod, note.topic, content, now):
@@ -379,40 +380,14 @@ class Kubelet(AsyncActor):
         self, pod: Pod, topic: str, content: list[Any], now: float
     ) -> Sequence[act.Action]:
         """Tell the life of a pod what happened; return what follows from it at once."""
-        match topic, content:
-            case "sandbox", [_, ip, problem]:
-                if problem:
-                    return life.sandbox_failed(pod, problem, now)
-                life.sandbox_started(pod, ip)
-            case "removed", [_, problem]:
-                if problem:
-                    return life.sandbox_stays(pod, problem, now)
-                life.sandbox_removed(pod)
-                self.addresses.free(pod.uid)
-            case "started", _:
-                return self._started(pod, content, now)
-            case "exited", [_, name, attempt, code, reason, message, at_s]:
-                life.exited(pod, name, Exit(attempt, code, reason, message, at_s), now)
-            case "stopped", [_, name, attempt, problem]:
-                self._stopped(pod, name, attempt, now)
-                if problem:
-                    return [act.Tell("Warning", "FailedPreStopHook", "PreStopHook failed", name)]
-            case "probed", [_, name, attempt, kind, ok, message]:
-                return life.probed(
-                    pod, name, attempt=attempt, kind=kind, ok=ok, message=message, now=now
-                )
-            case _:
-                raise ValueError(f"a kubelet was told of {topic!r}")
-        return []
-
-    def _started(self, pod: Pod, content: list[Any], now: float) -> Sequence[act.Action]:
-        _, name, attempt, container_id, image, identity, at_s, reason, message, hook = content
-        if reason:
-            life.not_started(pod, name, reason, message, now + CONFIG_RETRY_S)
-            return [act.Tell("Warning", "Failed", f"Error: {message}", name)]
-        run = Run(attempt, id=container_id, image=image, image_id=identity, started_s=at_s)
-        events = life.started(pod, name, run, now)
-        return [*events, *life.hook_failed(pod, name)] if hook else events
+        if topic == "stopped":
+            _, name, attempt, problem = content
+            self._stopped(pod, name, attempt, now)
+            text = "PreStopHook failed"
+            return [act.Tell("Warning", "FailedPreStopHook", text, name)] if problem else []
+        if topic == "removed" and not content[1]:
+            self.addresses.free(pod.uid)
+        return notes.fold(pod, topic, content, now)
 
     def _stopped(self, pod: Pod, name: str, attempt: int, now: float) -> None:
         """See to it that a container the runtime no longer has does not count as running."""
@@ -454,30 +429,46 @@ class Kubelet(AsyncActor):
         life.not_started(pod, name, reason, message, now + pulls.BACKOFF_SHOWN_S)
 
     def _collect_images(self, now: float) -> None:
-        self._collect_at = now + self.node.image_gc_s
-        records = self._see_images(now)
-        names = {spec.get("image", "") for pod in self.pods.values() for spec in specs_of(pod.spec)}
-        found = self.pulls.collect(records, names, self._limits, now)
-        if found.problem:
-            self._tell_node("FreeDiskSpaceFailed", found.problem, type_="Warning")
-        if found.digests:
-            self.run(self.work.remove_images(found.digests), "collect images")
+        problem, digests = self.images.collect(now, self.pods.values())
+        if problem:
+            self._tell_node("FreeDiskSpaceFailed", problem, type_="Warning")
+        if digests:
+            self.run(self.work.remove_images(digests), "collect images")
 
     def _collected(self, problems: list[str], now: float) -> None:
         for problem in problems:
             self._tell_node("ImageGCFailed", problem, type_="Warning")
-        self._see_images(now)
+        self.images.look(now)
 
-    def _see_images(self, now: float) -> Sequence[ImageRecord]:
-        records = self.runtime.images()
-        self.pulls.learn(records, now)
-        self.registration.images(records)
-        return records
+    # Pressure.
+
+    def _on_usage(self, usage: Usage) -> None:
+        """Hear from the runtime, at any time, that something else is used of the node."""
+        if not self.actor_stopped.is_set():
+            note = Note.of("usage", [dict(usage.others), dict(usage.pods)])
+            self.actor_inbox.put_answer(note)  # type: ignore[attr-defined]
+
+    def _relieve(self, now: float) -> None:
+        """Have the Node tell what is short; evict a pod, if it is time for that."""
+        if self.pressure.quiet:
+            return
+        alive = [(uid, pod.spec) for uid, pod in self.pods.items() if not pod.ending]
+        relief = self.pressure.turn(alive, now)
+        for reason, message, type_ in relief.events:
+            self._tell_node(reason, message, type_=type_)
+        self.registration.press(relief.conditions)
+        if relief.victim:
+            pod = self.pods[relief.victim]
+            pod.grace_s = pressure.GRACE_S
+            life.fail(pod, pressure.EVICTED, relief.why)
+            self._tell(pod, act.Tell("Warning", pressure.EVICTED, relief.why))
+            self._sync(pod, now)
 
     # Timers, requests, events.
 
     def _set_timer(self, now: float) -> None:
-        at = min(self.registration.next_at, self._collect_at, self._alarms.next())
+        at = min(self.registration.next_at, self.images.collect_at, self._alarms.next())
+        at = min(at, self.pressure.next_at(now))
         if at != self._timer_at or at <= now:
             self._timer_at = at
             self.wake_in(at - now + LATE_S)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.node_config import NodeConfig
+from kubeloop.actors.pods import pressure
 from kubeloop.actors.runtimes.protocol import ImageRecord
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.times import rfc3339, rfc3339_micro
@@ -58,6 +59,7 @@ class Registration:
         self._asking: set[str] = set()
         self._images: list[dict[str, Any]] = []
         self._stale = True  # Something may have to be written that was not looked at yet.
+        self.pressures: frozenset[str] = frozenset()  # Conditions of the Node that hold.
         self._images_moved = False  # There are others since; they are told with a heartbeat.
 
     def images(self, records: Sequence[ImageRecord]) -> None:
@@ -71,6 +73,11 @@ class Registration:
         """Take the Node as the API has it now. revision: of the fact that tells it."""
         self.node, self.because = node, revision
         self._node_at, self._stale = 0.0, True
+
+    def press(self, conditions: frozenset[str]) -> None:
+        """Take which conditions of pressure hold."""
+        if conditions != self.pressures:
+            self.pressures, self._stale = conditions, True
 
     def start_over(self) -> None:
         """Expect no more answers: the Node is listed again."""
@@ -192,7 +199,7 @@ class Registration:
         return {
             "capacity": dict(config.capacity),
             "allocatable": dict(config.capacity),
-            "conditions": _conditions(old.get("conditions") or (), rfc3339(wall_s)),
+            "conditions": _conditions(old.get("conditions") or (), rfc3339(wall_s), self.pressures),
             "addresses": [
                 {"type": "InternalIP", "address": config.address},
                 {"type": "Hostname", "address": config.name},
@@ -246,12 +253,14 @@ class Registration:
         return Request("create", "leases.coordination.k8s.io", LEASES, body=body, tag="lease")
 
 
-def _conditions(old: Sequence[Object], now: str) -> list[dict[str, Any]]:
+def _conditions(old: Sequence[Object], now: str, pressures: frozenset[str]) -> list[dict[str, Any]]:
     """Return the kubelet's conditions, and those of others as they are."""
     before = {condition["type"]: condition for condition in old}
     found = []
     for line in _CONDITIONS.strip().splitlines():
         kind, status, reason, message = line.split(" ", 3)
+        if kind in pressures:
+            status, (reason, message) = "True", pressure.told(kind, holds=True)
         was = before.pop(kind, {})
         since = was.get("lastTransitionTime") if was.get("status") == status else None
         found.append(

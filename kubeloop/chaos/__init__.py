@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         NetReset,
         NetSlow,
     )
-    from kubeloop.chaos.faults.nodes import NodeClock, NodeCut, NodeOff, RuntimeStalls
+    from kubeloop.chaos.faults.nodes import NodeClock, NodeCut, NodeOff, NodePressure, RuntimeStalls
     from kubeloop.chaos.finding import Found, as_test, find
     from kubeloop.chaos.generate import Profile, plan_of, plans
     from kubeloop.chaos.invariants import Invariant, Sight, invariant, standard
@@ -141,6 +141,7 @@ __all__ = [
     "NodeClock",
     "NodeCut",
     "NodeOff",
+    "NodePressure",
     "OperatorCrashes",
     "Ordering",
     "Outcome",
@@ -205,7 +206,7 @@ _HOMES = {
     "faults.base": ["Fault"],
     "invariants": ["Invariant", "Sight", "invariant", "standard"],
     "faults.actors": ["ActorCrashes", "ActorDown", "ActorFreezes", "ActorSlow", "ActorWatchBreaks"],
-    "faults.nodes": ["NodeClock", "NodeCut", "NodeOff", "RuntimeStalls"],
+    "faults.nodes": ["NodeClock", "NodeCut", "NodeOff", "NodePressure", "RuntimeStalls"],
     "faults.containers": [
         "ContainerExits",
         "ContainerHangs",

@@ -7,6 +7,7 @@ not changed; so reporting an unchanged pod twice gives the same status, and noth
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from kubeloop.actors.pods.pressure import EVICTED
 from kubeloop.actors.pods.state import Container, Object, Pod, Run, specs_of
 from kubeloop.api.times import rfc3339
 
@@ -96,6 +97,8 @@ def _conditions(pod: Pod, phase: str, old: Object, wall_s: float) -> list[dict[s
         "ContainersReady": containers_ready,
         "PodScheduled": _HOLDS,
     }
+    if pod.verdict is not None and pod.verdict.reason == EVICTED:
+        found["DisruptionTarget"] = (True, "TerminationByKubelet", pod.verdict.message)
     generation, now = pod.spec["metadata"].get("generation", 0), rfc3339(wall_s)
     conditions = []
     for kind, (holds, reason, message) in found.items():

@@ -20,6 +20,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from kubeloop.actors.pods.pressure import Usage
 from kubeloop.actors.runtimes import process_launch as launch
 from kubeloop.actors.runtimes.connections import SocketConnection
 from kubeloop.actors.runtimes.process_containers import Containers
@@ -109,6 +110,9 @@ class ProcessRuntime:
 
     def listen(self, on_exit: Callable[[Exited], None]) -> None:
         self._on_exit = on_exit
+
+    def watch_usage(self, on_usage: Callable[[Usage], None]) -> None:
+        """Never call: what a developer's machine is short of must not cost him his pods."""
 
     def sandboxes(self) -> Sequence[SandboxRecord]:
         return [pod.record() for pod in self._pods.values()]

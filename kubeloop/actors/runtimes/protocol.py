@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kubeloop.actors.pods.pressure import Usage
+
 
 class RuntimeFailure(Exception):
     """The runtime could not do it. reason: Kubernetes' waiting reason, "RunContainerError"…"""
@@ -163,6 +165,12 @@ class Runtime(Protocol):
         """Have `on_exit` called, from the loop, whenever a container's process ends.
 
         A second call replaces the first.
+        """
+
+    def watch_usage(self, on_usage: Callable[[Usage], None]) -> None:
+        """Have `on_usage` called, from the loop, whenever what is used of the node has changed.
+
+        A second call replaces the first. A runtime that cannot tell never calls.
         """
 
     def sandboxes(self) -> Sequence[SandboxRecord]:

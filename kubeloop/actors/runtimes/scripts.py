@@ -4,17 +4,20 @@ A pod overrides the script of its images by annotations. `kubeloop.dev/sim.run-s
 its containers, `kubeloop.dev/sim.web.run-s: "3"` for the one called web. What may be set:
 
     start-s run-s exit-code fails ready-after-s fails-after-s probe-results term-s start-error log
-    exec http
+    exec http memory disk
 
 `fails` is a list of exit codes, "1,1,0"; `probe-results` a list of "ok" and "fail"; `log` is text;
 `exec` a JSON object that says what `kubectl exec` finds: command line → what it prints, or
-{"stdout": …, "stderr": …, "code": 0, "takes-s": 0}; `http` the body of what is answered to HTTP.
+{"stdout": …, "stderr": …, "code": 0, "takes-s": 0}; `http` the body of what is answered to HTTP;
+`memory` and `disk` are quantities: what a run uses of its node.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from kubeloop.api import quantities
 
 PREFIX: Final = "kubeloop.dev/sim."
 
@@ -47,6 +50,7 @@ class Script:
                    sh -c "exit N".
     http:          the body of what its ports answer to HTTP; None: nobody is there who answers.
     term_s:        how long it takes to end after TERM; None: only KILL ends it.
+    memory_bytes, disk_bytes: what a run uses of its node.
     pull_s, pull_error, size_bytes: the image itself; with an error it cannot be pulled.
     """
 
@@ -67,6 +71,13 @@ class Script:
     pull_s: float = 0.0
     pull_error: str = ""
     size_bytes: int = 10_000_000
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+
+    def uses(self) -> Mapping[str, int]:
+        """Return what a run uses of its node, by resource; nothing is left out."""
+        amounts = {"memory": self.memory_bytes, "ephemeral-storage": self.disk_bytes}
+        return {name: amount for name, amount in amounts.items() if amount}
 
     def ending(self, attempt: int) -> tuple[float, int] | None:
         """Return after how long run `attempt` ends by itself, and how; None if it does not."""
@@ -149,5 +160,7 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "term-s": ("term_s", _seconds),
     "exec": ("commands", _commands),
     "http": ("http", str),
+    "memory": ("memory_bytes", quantities.value),
+    "disk": ("disk_bytes", quantities.value),
     "log": ("log", lambda text: tuple(text.splitlines())),
 }

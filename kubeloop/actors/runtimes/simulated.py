@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from kubeloop.actors.pods.pressure import Usage
 from kubeloop.actors.runtimes import simulated_commands as commands
 from kubeloop.actors.runtimes.connections import ScriptedConnection, SocketConnection
 from kubeloop.actors.runtimes.ledger import Ledger
@@ -66,6 +67,8 @@ class SimulatedRuntime:
         self._lags: list[list[float]] = []
         self._stalls: list[asyncio.Event] = []
         self._on_exit: Callable[[Exited], None] = lambda _: None
+        self._on_usage: Callable[[Usage], None] = lambda _: None
+        self._hogs: list[Mapping[str, int]] = []
         self._sandboxes: dict[str, Sandbox] = {}
         self._images: dict[str, ImageRecord] = {}
         self._born = 0
@@ -74,6 +77,37 @@ class SimulatedRuntime:
 
     def listen(self, on_exit: Callable[[Exited], None]) -> None:
         self._on_exit = on_exit
+
+    def watch_usage(self, on_usage: Callable[[Usage], None]) -> None:
+        self._on_usage = on_usage
+        usage = self._usage()
+        if usage != Usage():
+            on_usage(usage)
+
+    def hog(self, **amounts: int) -> Undo:
+        """Have something that is no pod use so much memory, disk, pids; return what ends that."""
+        names = {"memory": "memory", "disk": "ephemeral-storage", "pids": "pids"}
+        hog = {names[name]: amount for name, amount in amounts.items()}
+        self._hogs.append(hog)
+        self._on_usage(self._usage())
+
+        def end() -> None:
+            self._hogs = [one for one in self._hogs if one is not hog]
+            self._on_usage(self._usage())
+
+        return end
+
+    def _usage(self) -> Usage:
+        pods: dict[str, dict[str, Mapping[str, int]]] = {}
+        for uid, sandbox in self._sandboxes.items():
+            for process in sandbox.processes():
+                if process.running and (amounts := process.script.uses()):
+                    pods.setdefault(uid, {})[process.spec.name] = amounts
+        others: dict[str, int] = {}
+        for hog in self._hogs:
+            for name, amount in hog.items():
+                others[name] = others.get(name, 0) + amount
+        return Usage(others, pods)
 
     def sandboxes(self) -> Sequence[SandboxRecord]:
         return [
@@ -173,6 +207,8 @@ class SimulatedRuntime:
         )
         process.lines = [(process.started_s, f"{line}\n".encode()) for line in script.log]
         self.ledger.began(self.node, spec.pod_uid)
+        if script.uses():
+            self.world.soon(lambda: self._on_usage(self._usage()))
         return process
 
     def _set_ending(self, process: Process) -> None:
@@ -325,6 +361,8 @@ class SimulatedRuntime:
         self.ledger.ended(self.node, process.spec.pod_uid)
         process.ended.set()
         process.hang_up()
+        if process.script.uses():
+            self._on_usage(self._usage())
         return True
 
     def _running(self, pod_uid: str, container: str) -> Process | None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import msgpack
 
 from kubeloop.actors.kube_proxy import DataPath, Troubled
+from kubeloop.actors.pods.pressure import Usage
 from kubeloop.actors.routing import Place, Rule
 from kubeloop.actors.runtimes.protocol import (
     ContainerRecord,
@@ -169,6 +170,9 @@ class ToldRuntime:
 
     def listen(self, on_exit: Callable[[Exited], None]) -> None:
         """Do nothing: exits are on the tape."""
+
+    def watch_usage(self, on_usage: Callable[[Usage], None]) -> None:
+        """Do nothing: what was used is on the tape."""
 
     def sandboxes(self) -> Sequence[SandboxRecord]:
         """Return what was there."""

@@ -32,7 +32,8 @@ def setup_of(actor: AsyncActor) -> tuple[str, dict[str, Any]]:
             return "scheduler", {}
         case Kubelet():
             node = {field: getattr(actor.node, field) for field in NodeConfig.__slots__}
-            node |= {"capacity": dict(node["capacity"]), "labels": dict(node["labels"])}
+            mappings = ("capacity", "labels", "eviction_hard")
+            node |= {field: dict(node[field]) for field in mappings}
             return "kubelet", {"node": node, "runtime": actor.runtime.name}
         case KubeProxy():
             return "kube-proxy", {"node": actor.node}

@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from pykka._envelope import Envelope
 
 from kubeloop.actors.interception import Deliver, Interceptor
 from kubeloop.actors.messages import Listing, Subscribe, decode
+from kubeloop.api import quantities
 from kubeloop.chaos.faults.base import Fault, Heal
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.steps import NODES
 from kubeloop.chaos.values import OneOf, Real, drawn, kind
 from kubeloop.fleet import kubelet_of, proxy_of
+
+_LEFT: Final = 50 * 2**20  # Bytes: less than any kubelet is content with.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,25 @@ class RuntimeStalls(OfNode):
 
     def strike(self, stage: Stage) -> Heal:
         return stage.nodes.runtimes[self.name].stall()
+
+
+@kind("node-pressure")
+@dataclass(frozen=True, kw_only=True)
+class NodePressure(OfNode):
+    """Something that is no pod takes nearly all of a node's memory, or of its disk.
+
+    Its kubelet evicts a pod every ten seconds, takes no new ones, and says so for five minutes
+    more.
+    """
+
+    for_s: float = drawn(Real(0.0, 300.0))
+    what: str = drawn(OneOf("memory", "disk"))
+
+    def strike(self, stage: Stage) -> Heal:
+        node = next(node for node in stage.nodes.made if node.config.name == self.name)
+        resource = "memory" if self.what == "memory" else "ephemeral-storage"
+        taken = quantities.value(node.config.capacity[resource]) - _LEFT
+        return stage.nodes.runtimes[self.name].hog(**{self.what: taken})
 
 
 @kind("node-cut")
