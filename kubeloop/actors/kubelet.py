@@ -86,13 +86,13 @@ class Kubelet(AsyncActor):
         self._timer_at = NEVER
         user = f"system:node:{node.name}"
         self._signer = Signer(name, user, self.world.rng.getrandbits(ERA_BITS))
-        self.images = ImageKeeper(node, runtime, self.pulls, self.registration)
+        self.images = ImageKeeper(node, self.pulls, self.registration)
         self.pressure = Pressure(node)
 
     def on_start(self) -> None:
         self.runtime.listen(self._on_exit)
         self.runtime.watch_usage(self._on_usage)
-        self.images.begin(self.world.now())
+        self.images.begin(self.runtime.images(), self.world.now())
         message = Subscribe(self.name, RESOURCES, node=self.node.name)
         self.send(API_SERVER, message.encode())
         self._tell_node("Starting", "Starting kubelet.")
@@ -429,7 +429,7 @@ class Kubelet(AsyncActor):
         life.not_started(pod, name, reason, message, now + pulls.BACKOFF_SHOWN_S)
 
     def _collect_images(self, now: float) -> None:
-        problem, digests = self.images.collect(now, self.pods.values())
+        problem, digests = self.images.collect(self.runtime.images(), self.pods.values(), now)
         if problem:
             self._tell_node("FreeDiskSpaceFailed", problem, type_="Warning")
         if digests:
@@ -438,7 +438,7 @@ class Kubelet(AsyncActor):
     def _collected(self, problems: list[str], now: float) -> None:
         for problem in problems:
             self._tell_node("ImageGCFailed", problem, type_="Warning")
-        self.images.look(now)
+        self.images.look(self.runtime.images(), now)
 
     # Pressure.
 
