@@ -1,9 +1,10 @@
 """Sets of tasks and the like, as programs in a simulation see them.
 
 In orders that no address decides. Tasks and futures of a simulation hash by their number
-(`sim.tasks`). That leaves anyio's cancel scopes, which have no number and no room for one: all that
-is needed is that their hash is the same in every run, so all have the same, and what a set then
-yields depends on what was put in and taken out. And it leaves sets of coroutines that are given to
+(`sim.tasks`). That leaves anyio's cancel scopes and aiohttp's connections, which have no number and
+no room for one: all that is needed is that their hash is the same in every run, so all have the
+same, and what a set then yields depends on what was put in and taken out. (Of libraries that are
+imported before the simulation begins.) And it leaves sets of coroutines that are given to
 `asyncio.as_completed` (kopf does so): they become tasks in the order of their functions' names and
 arguments. Sets of strings are not seen to: their order depends on PYTHONHASHSEED.
 
@@ -20,13 +21,18 @@ from typing import Any, Final
 
 from kubeloop.sim.transport import HOST
 
-_ANYIO: Final = "anyio._backends._asyncio"
+_NUMBERLESS: Final = (
+    ("anyio", "anyio._backends._asyncio", "CancelScope"),
+    ("aiohttp", "aiohttp.client_proto", "ResponseHandler"),
+    ("aiohttp", "aiohttp.connector", "_TransportPlaceholder"),  # Of a connection that comes.
+)
+"""Library, module and class whose instances are kept in sets."""
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
 
 
 @contextmanager
 def simulated_sets(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Show code on `loop` these sets while the body runs; anyio's if it has been imported."""
+    """Show code on `loop` these sets while the body runs."""
 
     def ours() -> bool:
         return asyncio._get_running_loop() is loop
@@ -40,8 +46,10 @@ def simulated_sets(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
         swap(asyncio, "as_completed", lambda real: _as_completed(real, ours))
         swap(asyncio, "all_tasks", lambda real: _all_tasks(real, ours))
-        if "anyio" in sys.modules:
-            swap(import_module(_ANYIO).CancelScope, "__hash__", lambda real: _hash(real, ours))
+        for library, module, name in _NUMBERLESS:
+            if library in sys.modules:
+                owner = getattr(import_module(module), name)
+                swap(owner, "__hash__", lambda real: _hash(real, ours))
         yield
 
 
@@ -70,8 +78,12 @@ def _what(awaitable: Any) -> tuple[str, str]:
 def _all_tasks(real: Callable[..., Any], ours: Callable[[], bool]) -> Callable[..., Any]:
     def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> Any:
         found = real(loop)
-        if loop is not None or not ours():
+        if not ours():
             return found
+        # asyncio finds them in a set that is older than the simulation, in an order of its own.
+        found = sorted(found, key=hash)
+        if loop is not None:
+            return set(found)
         here = HOST.get()
         return {task for task in found if _host(task) == here}
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def test_same_seed_same_log_whatever_the_hash_seed() -> None:
 def main() -> None:
     """Print the hash of the log of each seed; of every tenth also that of all callbacks."""
     logging.disable(logging.CRITICAL)
+    import_module("kopf")  # With aiohttp, as a program does: before it runs.
     for seed in map(int, sys.argv[1:]):
         trace = Trace() if seed % 10 == 0 else None
         policy = ("random", "pct", "fifo")[seed % 3]
