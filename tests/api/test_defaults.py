@@ -17,6 +17,7 @@ from kubeloop.actors.requests.strategies import strategy
 from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.defaulting.pods import pull_policy
 from kubeloop.api.defaults import apply_defaults
+from kubeloop.api.kinds.row import QUESTION
 from kubeloop.api.resources import BY_KIND, RESOURCES
 
 RECORDED = Path(__file__).parents[2].parent / "shared/facts/apiserver-1.36.2.jsonl"
@@ -57,6 +58,8 @@ def recorded() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         if isinstance(body, str):
             body = yaml.safe_load(body)
         known = isinstance(body, dict) and (body.get("apiVersion"), body.get("kind")) in BY_KIND
+        if known and BY_KIND[body["apiVersion"], body["kind"]].verbs == QUESTION:
+            continue  # What is answered is no default.
         if known and row["response"]["kind"] == body["kind"]:
             yield f"{row['n']} {row['name']}", body, row["response"]
 
