@@ -6,10 +6,11 @@ from typing import Any
 from kubeloop.actors.kube_proxy import KubeProxy
 from kubeloop.actors.kubelet import Kubelet
 from kubeloop.actors.pods.logs import attempt_of, container_id
-from kubeloop.actors.runtimes.protocol import Connection, Runtime, RuntimeFailure, Session
+from kubeloop.actors.runtimes.protocol import Runtime, RuntimeFailure
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import World
 from kubeloop.api.errors import InternalError
+from kubeloop.api.streams import Connection, Session
 from kubeloop.net.client import KubeObject
 from kubeloop.net.streaming.seams import Wishes
 from kubeloop.nodes import Node, Nodes, SimulatedNodes

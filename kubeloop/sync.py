@@ -38,9 +38,9 @@ class SyncClient:
         changes = self._cluster.cluster.api.watch(kind, **options)
         try:
             while True:
-                yield self._cluster.run(anext(changes))  # type: ignore[arg-type]
+                yield self._cluster.run(anext(changes))
         finally:
-            self._cluster.run(changes.aclose())  # type: ignore[attr-defined]
+            self._cluster.run(changes.aclose())
 
 
 class SyncCluster:

@@ -201,8 +201,8 @@ class AsyncActor(pykka.Actor):
             except Exception as error:  # noqa: BLE001 - any failure is the supervisor's to judge.
                 self._fail(error)
             else:
-                if answer is not None and not self.actor_stopped.is_set():
-                    self.actor_inbox.put_answer(answer)  # type: ignore[attr-defined]
+                if answer is not None:
+                    self.note(answer)
 
         task = self.world.spawn(report(), f"{self.name}:{name}")
         self._tasks.add(task)
@@ -210,6 +210,16 @@ class AsyncActor(pykka.Actor):
         # A task cancelled before its first step has not begun the work: nobody will.
         task.add_done_callback(lambda _: work.close())
         return task
+
+    def note(self, message: bytes) -> None:
+        """Tell oneself, from outside of a turn, what one has asked for; nothing once it has ended.
+
+        As many may come as one has asked for: they are not refused for want of room.
+        """
+        if not self.actor_stopped.is_set():
+            inbox = self.actor_inbox
+            assert isinstance(inbox, Inbox)
+            inbox.put_answer(message)
 
     def wake_in(self, delay_s: float, timer: str = "turn") -> None:
         """Have a turn `delay_s` seconds from now; a second call with the same name replaces it."""

@@ -127,8 +127,7 @@ class KubeProxy(AsyncActor):
 
     def _report(self, rule: Rule, address: str, why: str) -> None:
         """Take the data path's word that it could not open a place; called from the loop."""
-        if not self.actor_stopped.is_set():
-            self.actor_inbox.put_answer(Note.of("trouble", [rule.service, address, why]))  # type: ignore[attr-defined]
+        self.note(Note.of("trouble", [rule.service, address, why]))
 
     def _tell_trouble(self, content: Sequence[str]) -> None:
         service_name, address, why = content

@@ -232,10 +232,8 @@ class Kubelet(AsyncActor):
 
     def _on_exit(self, exit: Exited) -> None:
         """Hear from the runtime, at any time, that a process ended."""
-        if not self.actor_stopped.is_set():
-            told = [exit.pod_uid, exit.container, exit.attempt, exit.code]
-            note = Note.of("exited", [*told, exit.reason, exit.message, self.world.wall()])
-            self.actor_inbox.put_answer(note)  # type: ignore[attr-defined]
+        told = [exit.pod_uid, exit.container, exit.attempt, exit.code]
+        self.note(Note.of("exited", [*told, exit.reason, exit.message, self.world.wall()]))
 
     def _answered(self, outcome: Outcome, now: float) -> None:
         kind, _, uid = outcome.tag.partition("/")
@@ -444,9 +442,7 @@ class Kubelet(AsyncActor):
 
     def _on_usage(self, usage: Usage) -> None:
         """Hear from the runtime, at any time, that something else is used of the node."""
-        if not self.actor_stopped.is_set():
-            note = Note.of("usage", [dict(usage.others), dict(usage.pods)])
-            self.actor_inbox.put_answer(note)  # type: ignore[attr-defined]
+        self.note(Note.of("usage", [dict(usage.others), dict(usage.pods)]))
 
     def _relieve(self, now: float) -> None:
         """Have the Node tell what is short; evict a pod, if it is time for that."""

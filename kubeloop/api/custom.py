@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, Final
 
 from kubeloop.api.decoding import Malformed, decoder
-from kubeloop.api.errors import Cause
+from kubeloop.api.errors import Cause, InternalError
 from kubeloop.api.jsonpath import Path
 from kubeloop.api.managed.shapes import Shape, of_schema
 from kubeloop.api.resources import SCALE, STATUS, Resource
-from kubeloop.api.rules import Rules
+from kubeloop.api.rules import BadRule, Rules
 from kubeloop.api.structural import Structural
 
 Object = dict[str, Any]
@@ -91,8 +91,14 @@ class CustomKind:
 
     @cached_property
     def rules(self) -> Rules:
-        """The rules in CEL of the schema."""
-        return Rules((self.version.get("schema") or {}).get("openAPIV3Schema"))
+        """The rules in CEL of the schema.
+
+        Raises: InternalError if the library that knows CEL is not there any more.
+        """
+        try:
+            return Rules((self.version.get("schema") or {}).get("openAPIV3Schema"))
+        except BadRule as error:
+            raise InternalError(str(error)) from error
 
     @cached_property
     def storage(self) -> str:

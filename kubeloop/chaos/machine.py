@@ -14,7 +14,7 @@ monitor hears of every fact; at the end all is healed, and the cluster must sett
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
@@ -40,6 +40,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     nodes, rest, durable: as of a `Plan`.
     options:  for `Cluster`.
+    steps, faults: the kinds of what users do and of what breaks; None for all there are.
     stage:    what rules act on; `stage.api` is a client.
     outcome:  how the run went, once it has ended.
     """
@@ -48,6 +49,8 @@ class ClusterMachine(RuleBasedStateMachine):
     rest: ClassVar[bool] = False
     durable: ClassVar[bool] = False
     options: ClassVar[dict[str, Any]] = {}
+    steps: ClassVar[Sequence[type[Happening]] | None] = None
+    faults: ClassVar[Sequence[type[Happening]] | None] = None
     stage: Stage
     outcome: Outcome | None = None
 
@@ -82,12 +85,12 @@ class ClusterMachine(RuleBasedStateMachine):
             seed=seed, policy=policy, nodes=self.nodes, rest=self.rest, durable=self.durable,
         )))  # fmt: skip
 
-    @rule(step=st.deferred(lambda: _any_of(catalogue.steps())))
+    @rule(step=st.runner().flatmap(lambda self: _any_of(self.steps, catalogue.steps)))
     def user(self, step: Happening) -> None:
         """Have a user do something now."""
         self.run(happen_now(self.stage, step))
 
-    @rule(fault=st.deferred(lambda: _any_of(catalogue.faults())))
+    @rule(fault=st.runner().flatmap(lambda self: _any_of(self.faults, catalogue.faults)))
     def fault(self, fault: Happening) -> None:
         """Have something break now, for as long as it says."""
         self.run(happen_now(self.stage, fault))
@@ -134,5 +137,8 @@ class ClusterMachine(RuleBasedStateMachine):
         await self.stage.close()
 
 
-def _any_of(kinds: Sequence[type[Happening]]) -> "st.SearchStrategy[Happening]":
+def _any_of(
+    chosen: Sequence[type[Happening]] | None, known: Callable[[], Sequence[type[Happening]]]
+) -> "st.SearchStrategy[Happening]":
+    kinds = known() if chosen is None else chosen
     return st.one_of([strategy(one) for one in kinds]) if kinds else st.nothing()

@@ -8,7 +8,7 @@ It speaks to the API server without HTTP in between; the objects and errors are 
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -273,7 +273,7 @@ class Client:
         labels: str = "",
         fields: str = "",
         since: int | None = None,
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """Yield every change, in order, none left out, until the caller stops.
 
         since: the revision to start after; None begins with what is there now, as ADDED.

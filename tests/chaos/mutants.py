@@ -382,8 +382,8 @@ _KUBELET: Final = (
         "an exit goes unheard",
         "kubelet",
         "actors.kubelet:Kubelet._on_exit",
-        "if not self.actor_stopped.is_set():",
-        "if not self.actor_stopped.is_set() and exit.attempt:",
+        "self.note(",
+        "exit.attempt and self.note(",
         "a container has ended, and its pod is said to run",
     ),
     Mutant(

@@ -34,7 +34,7 @@ async def test_a_watch_tells_of_both() -> None:
             told = [json.loads(line) for line in (await answer.text()).splitlines()]
         watch = cluster.api.watch("events.events.k8s.io", namespace="default", since=since)
         change = await anext(watch)
-        await watch.aclose()  # type: ignore[attr-defined]
+        await watch.aclose()
     (first,) = told
     assert first["type"] == "ADDED" == change.type
     for obj in (first["object"], change.object):

@@ -18,7 +18,6 @@ from kubeloop.actors.runtimes import simulated_commands as commands
 from kubeloop.actors.runtimes.connections import ScriptedConnection, SocketConnection
 from kubeloop.actors.runtimes.ledger import Ledger
 from kubeloop.actors.runtimes.protocol import (
-    Connection,
     ContainerSpec,
     ExecResult,
     Exited,
@@ -32,6 +31,7 @@ from kubeloop.actors.runtimes.sessions import AttachedSession
 from kubeloop.actors.runtimes.simulated_process import Process, Sandbox
 from kubeloop.actors.runtimes.simulated_registry import SimulatedRegistry
 from kubeloop.actors.world import World
+from kubeloop.api.streams import Connection
 from kubeloop.api.times import parse
 
 __all__ = ["Ledger", "Script", "SimulatedRegistry", "SimulatedRuntime"]

@@ -18,7 +18,7 @@ import orjson
 from kubeloop.api.errors import ApiError, BadRequest, InternalError
 from kubeloop.api.patch import json_patch
 from kubeloop.api.resources import Resource
-from kubeloop.api.rules import Expression, Failure, expression
+from kubeloop.api.rules import BadRule, Expression, Failure, expression
 from kubeloop.api.selectors import label_selector
 
 GROUP: Final = "admissionregistration.k8s.io"
@@ -124,7 +124,7 @@ def hooks_of(configurations: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Ho
 def concerns(hook: Hook, about: Attributes, namespace: Mapping[str, Any] | None) -> bool:
     """Tell whether a webhook is to be asked. namespace: the one of the request, None if none is.
 
-    Raises: InternalError, BadRule if its conditions cannot be evaluated.
+    Raises: InternalError if its conditions cannot be evaluated, and it must answer.
     """
     if about.resource.group == GROUP:
         return False  # They could make themselves impossible to remove.
@@ -179,14 +179,14 @@ def _labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _meets_conditions(hook: Hook, about: Attributes) -> bool:
-    """Tell whether all matchConditions hold. Raises: InternalError, BadRule."""
+    """Tell whether all matchConditions hold. Raises: InternalError."""
     conditions = hook.told.get("matchConditions") or ()
     if not conditions:
         return True
     scope = {"object": about.obj, "oldObject": about.old, "request": request_of(about, "")}
     failures = []
     for condition in conditions:
-        result = _condition(condition["expression"])(scope)
+        result = _met(condition["expression"], scope)
         if isinstance(result, Failure):
             failures.append(str(result))
         elif result is not True:
@@ -195,6 +195,14 @@ def _meets_conditions(hook: Hook, about: Attributes) -> bool:
         why = f"failed to evaluate match conditions: {', '.join(failures)}"
         raise InternalError(f'failed calling webhook "{hook.name}": {why}')
     return not failures
+
+
+def _met(text: str, scope: Mapping[str, Any]) -> Any:
+    """Evaluate a condition; what was checked once may not compile where the library is not."""
+    try:
+        return _condition(text)(scope)
+    except BadRule as error:
+        return Failure(str(error))
 
 
 @lru_cache(256)

@@ -203,7 +203,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "readinessProbe": _probe,
         "startupProbe": _probe,
         "lifecycle": made_of(postStart=_hook, preStop=_hook),
-        "terminationMessagePath": one_of("/dev/termination-log", "/tmp/m"),
+        "terminationMessagePath": one_of("/dev/termination-log", "/var/m"),
         "terminationMessagePolicy": one_of("File", "FallbackToLogsOnError"),
         "securityContext": made_of(
             runAsUser=whole(0, 70000), runAsGroup=whole(0, 70000), readOnlyRootFilesystem=_bool

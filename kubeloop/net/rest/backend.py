@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
+from kubeloop.api.streams import Connection, Session
 from kubeloop.net.gate import Feed, Wake, Wanted
-from kubeloop.net.streaming.seams import Connection, Session, Wishes
+from kubeloop.net.streaming.seams import Wishes
 
 
 class Fleet(Protocol):

@@ -16,11 +16,12 @@ from multidict import CIMultiDict
 
 from kubeloop.api.calls import Request
 from kubeloop.api.errors import ApiError, BadRequest, MethodNotAllowed, NotImplemented501, error_of
+from kubeloop.api.streams import Connection, Session
 from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.handlers import Call
 from kubeloop.net.rest.logs import container_of
 from kubeloop.net.streaming import channels, commands, ducts, forwarding
-from kubeloop.net.streaming.seams import Connection, Session, Wishes
+from kubeloop.net.streaming.seams import Wishes
 
 _VERSION: Final = "X-Stream-Protocol-Version"
 _ACCEPTED: Final = "X-Accepted-Stream-Protocol-Versions"

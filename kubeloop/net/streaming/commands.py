@@ -13,10 +13,11 @@ from typing import Any, Final, Protocol
 from aiohttp import WSMsgType, web
 
 from kubeloop.api.errors import ApiError, BadRequest
+from kubeloop.api.streams import Session
 from kubeloop.net.streaming import channels, spdy
 from kubeloop.net.streaming.channels import ERROR, ChannelError, Input, InputEnded, Resize, Told
 from kubeloop.net.streaming.ducts import Duct
-from kubeloop.net.streaming.seams import Session, Wishes
+from kubeloop.net.streaming.seams import Wishes
 from kubeloop.net.streaming.spdy_headers import SpdyError
 
 CREATION_S: Final = 30.0  # How long a client has to open its SPDY streams.

@@ -17,9 +17,9 @@ from typing import Final
 
 from aiohttp import WSMsgType, web
 
+from kubeloop.api.streams import Connection
 from kubeloop.net.streaming import spdy
 from kubeloop.net.streaming.ducts import Duct
-from kubeloop.net.streaming.seams import Connection
 from kubeloop.net.streaming.spdy_headers import SpdyError
 
 PROTOCOL: Final = "portforward.k8s.io"
@@ -252,6 +252,8 @@ class ChannelForwarding:
         async def send(piece: bytes) -> None:
             if piece:
                 await self._socket.send_bytes(bytes((data,)) + piece)
+            else:  # A client cannot say that it has ended: a pod that has is the end of both.
+                self._inflows[number].end()
 
         try:
             for channel in (data, error):

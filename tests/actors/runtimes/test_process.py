@@ -229,7 +229,7 @@ async def test_what_cannot_start_says_why(
 
 async def test_the_surroundings_are_those_of_the_image_and_the_pod(node: Ground) -> None:
     store = node.source.store
-    lines = ("FROM host", "ENV A=image B=image", "WORKDIR /work/dir", 'ENTRYPOINT ["env"]')
+    lines = ("FROM host", "ENV A=image B=image", "WORKDIR /srv/dir", 'ENTRYPOINT ["env"]')
     store.build(define(node.directory / "other", *lines), "other:1")
     await node.runtime.pull("other:1")
     await node.pod("pod")
@@ -237,7 +237,7 @@ async def test_the_surroundings_are_those_of_the_image_and_the_pod(node: Ground)
         "pod", image="other:1", env={"B": "pod", "C": "pod"}, args=("sh", "-c", "env; pwd")
     )
     text = (await node.output("pod")).splitlines()
-    assert {"A=image", "B=pod", "C=pod", "HOSTNAME=pod", "HOME=/root", "/work/dir"} <= set(text)
+    assert {"A=image", "B=pod", "C=pod", "HOSTNAME=pod", "HOME=/root", "/srv/dir"} <= set(text)
 
 
 async def test_volumes_are_mounted_and_shared(node: Ground) -> None:

@@ -14,8 +14,9 @@ from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import BUILT_IN, Catalogue
 from kubeloop.api.errors import InternalError
 from kubeloop.api.resources import BY_KIND
+from kubeloop.api.streams import Connection, Session
 from kubeloop.net.gate import Feed, Wake, Wanted
-from kubeloop.net.streaming.seams import Connection, Session, Wishes
+from kubeloop.net.streaming.seams import Wishes
 from kubeloop.store.store import Store
 
 TOKEN = "a-token"
