@@ -10,38 +10,31 @@ It is the only module that knows all rooms; none of them knows it.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-import msgpack
-
 from kubeloop import travel
-from kubeloop.actors.actor import ActorFailed, MailboxFull
 from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
 from kubeloop.actors.requests.bootstrap_roles import bootstrap_roles
-from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.simulated import Script
 from kubeloop.actors.settling import QUIET_S, WITHIN_S, settled, unnoticed
-from kubeloop.actors.signing import ERA_BITS, Signer
-from kubeloop.actors.supervisor import NoSuchActor, Supervisor
+from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import LoopWorld, World
-from kubeloop.api.calls import Outcome, Request
-from kubeloop.api.catalogue import Catalogue
-from kubeloop.api.errors import ApiError, InternalError, NotFound, TooManyRequests
+from kubeloop.api.errors import ApiError, NotFound
 from kubeloop.fleet import Fleet
 from kubeloop.inside import Inside
 from kubeloop.leaders import start_leaders
 from kubeloop.net.client import Client
-from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
+from kubeloop.net.gate import Gate
 from kubeloop.nodes import Nodes, SimulatedNodes
 from kubeloop.recordings import Recordable
+from kubeloop.serving import Served
 from kubeloop.store.disk import Disk
 from kubeloop.store.history import Retention
 from kubeloop.store.store import Store, Sync
@@ -54,7 +47,7 @@ if TYPE_CHECKING:
 READY_S: Final = 30.0  # A cluster that is not ready by then will not be.
 
 
-class Cluster(travel.TimeTravel, Recordable):
+class Cluster(Served, travel.TimeTravel, Recordable):
     """One Kubernetes cluster inside the running asyncio loop.
 
     nodes:     how many nodes, named node-1, node-2, …
@@ -154,8 +147,7 @@ class Cluster(travel.TimeTravel, Recordable):
         self.hub = self.store.hub
         self.supervisor = Supervisor(self.world)
         self.fleet = Fleet(self.supervisor, self.nodes)
-        self._definitions = Definitions(self.store)
-        self._signer = Signer("", "", self.world.rng.getrandbits(ERA_BITS))
+        self._serve(alone=self._etcd is None)
         inside = Inside(lambda asked: self._ask(self._signed(asked)), self._watch, self.catalogue)
         self.api, self._own = Client(self), Client(inside, user=API_SERVER_USER)
         self._subscriptions = Subscriptions({})
@@ -212,50 +204,6 @@ class Cluster(travel.TimeTravel, Recordable):
 
     # What the wire needs.
 
-    def ask(self, request: Request) -> Coroutine[Any, Any, Outcome]:
-        """Have the API server handle a request. Raises: as `Gate.ask`, if there is one."""
-        request = self._signed(request)
-        return self._ask(request) if self.gate is None else self.gate.ask(request, self._ask)
-
-    async def open(self, wanted: Wanted, wake: Wake) -> Feed:
-        """Return what a watch reads. Raises: Expired; as `Gate.open`, if there is one."""
-        if self.gate is None:
-            return self._watch(wanted, wake)
-        return await self.gate.open(wanted, wake, self._watch)
-
-    def catalogue(self) -> Catalogue:
-        """Return the kinds that are served, built in and custom, as of what is durable."""
-        return self._definitions.catalogue(self.store.durable)
-
-    def _signed(self, request: Request) -> Request:
-        return request if request.id else replace(request, id=self._signer.next_id())
-
-    async def _ask(self, request: Request) -> Outcome:
-        try:
-            answer: bytes = await self.supervisor.ask(API_SERVER, request.encode())
-        except ActorFailed as error:
-            status = InternalError(str(error)).status()
-            return Outcome(request.tag, 500, 0, msgpack.packb(status))
-        except MailboxFull as error:
-            refused = TooManyRequests(f"the API server is overloaded: {error}").status()
-            return Outcome(request.tag, 429, 0, msgpack.packb(refused))
-        except NoSuchActor as error:
-            raise Severed(f"the cluster {self.name} does not run") from error
-        return Outcome(*msgpack.unpackb(answer)[1:])
-
-    def _watch(self, wanted: Wanted, wake: Wake) -> Feed:
-        if self.supervisor.inbox(API_SERVER) is None:
-            raise Severed(f"the cluster {self.name} does not run")
-        return self.hub.open(
-            resources=[wanted.resource],
-            revision=wanted.revision,
-            namespace=wanted.namespace,
-            name=wanted.name,
-            node=wanted.node,
-            labels=wanted.labels,
-            wake=wake,
-        )
-
     async def settled(self, *, within_s: float = WITHIN_S, quiet_s: float = QUIET_S) -> None:
         """Return when nothing is left to be done; see `actors.settling`. Raises: NotSettled."""
         await settled(self.hub, self._busy, within_s=within_s, quiet_s=quiet_s)
@@ -265,10 +213,6 @@ class Cluster(travel.TimeTravel, Recordable):
         if what is None and self._etcd is None:  # Else the nodes of others are not known here.
             what = unnoticed(self.store, self.supervisor.names())
         return what
-
-    def revision(self) -> int:
-        """Return the newest durable revision."""
-        return self.store.durable
 
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool, follow: bool

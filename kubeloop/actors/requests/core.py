@@ -38,7 +38,7 @@ class Core:
         Raises:  Suspended if webhooks have to be asked; nothing was written.
         """
         state = self.state
-        if attempt is None and state.hooks.all() and request.verb not in READS:
+        if attempt is None and request.verb not in READS and state.hooks.all():
             attempt = Attempt()
         state.attempt = attempt
         if attempt is not None:

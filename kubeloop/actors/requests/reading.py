@@ -6,11 +6,10 @@ Source: Kubernetes API Concepts, "Retrieving large results sets in chunks", "Res
 import base64
 import binascii
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 
-from kubeloop.actors.requests.state import State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import (
     BadRequest,
@@ -24,22 +23,34 @@ from kubeloop.api.resources import Resource
 from kubeloop.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from kubeloop.store.facts import key_of, prefix_of
 from kubeloop.store.history import Page, Stored
+from kubeloop.store.store import Store
 
 _PAGE_ALL = 0
 
 
-def get(state: State, request: Request) -> Outcome:
+class Readable(Protocol):
+    """What is read: the store, as objects."""
+
+    @property
+    def store(self) -> Store:
+        """Where they are kept."""
+
+    def resource_of(self, request: Request) -> Resource:
+        """Return the resource a request is about. Raises: PathNotFound."""
+
+
+def get(state: Readable, request: Request) -> Outcome:
     """Return one object. Raises: NotFound, RevisionTooLarge."""
     _check_version(state, request)
     resource = state.resource_of(request)
     stored = state.store.get(key_of(resource.stored_id, request.namespace, request.name))
     if stored is None:
         raise NotFound(request.resource, request.name)
-    value = _value(state, resource, stored)
+    value = _value(resource, stored)
     return Outcome(request.tag, 200, stored.revision, value)
 
 
-def list_(state: State, request: Request) -> Outcome:
+def list_(state: Readable, request: Request) -> Outcome:
     """Return the objects of a resource, one page of them if a limit is given.
 
     Raises: BadRequest, Invalid, Expired, RevisionTooLarge.
@@ -53,19 +64,19 @@ def list_(state: State, request: Request) -> Outcome:
     name = fields.requires("metadata.name") if fields else None
     if labels is None and fields is None:
         page = state.store.list(prefix, revision=revision, start_after=start_after, limit=limit)
-        items, remaining = _values(state, resource, page), page.remaining
-        last = page.items[-1].key if page.items else ""
+        items, remaining = _values(resource, page), page.remaining
+        last = page.keys[-1] if page.keys else ""
         return _page(request, page.revision, items, prefix, last, remaining, told=True)
     if name is not None and request.namespace:
         stored = state.store.get(key_of(resource.stored_id, request.namespace, name), revision)
-        chosen = None if stored is None else _chosen(state, resource, stored, labels, fields)
+        chosen = None if stored is None else _chosen(resource, stored, labels, fields)
         items = [] if chosen is None else [chosen]
         at = revision or state.store.revision
         return _page(request, at, items, prefix, "", 0, told=False)
     page = state.store.list(prefix, revision=revision, start_after=start_after, limit=_PAGE_ALL)
     items, last, more = [], "", 0
     for item in page.items:
-        value = _chosen(state, resource, item, labels, fields)
+        value = _chosen(resource, item, labels, fields)
         if value is None:
             continue
         if limit and len(items) == limit:
@@ -76,26 +87,25 @@ def list_(state: State, request: Request) -> Outcome:
     return _page(request, page.revision, items, prefix, last, more, told=False)
 
 
-def _values(state: State, resource: Resource, page: Page) -> list[bytes]:
+def _values(resource: Resource, page: Page) -> list[bytes]:
     """Return the objects of a page, packed."""
     if resource.versioned is None:
         return page.values
-    return [_value(state, resource, item) for item in page.items]
+    return [_value(resource, item) for item in page.items]
 
 
-def _value(state: State, resource: Resource, stored: Stored) -> bytes:
+def _value(resource: Resource, stored: Stored) -> bytes:
     """Return an object, packed, as a version of its kind has it: mostly as it is stored."""
     versioned = resource.versioned
     if versioned is None or (
         stored.revision >= versioned.revision and versioned.storage == versioned.api_version
     ):
         return stored.value
-    packed: bytes = msgpack.packb(state.served(resource, stored))
+    packed: bytes = msgpack.packb(versioned.served(msgpack.unpackb(stored.value), stored.revision))
     return packed
 
 
 def _chosen(
-    state: State,
     resource: Resource,
     stored: Stored,
     labels: LabelSelector | None,
@@ -103,7 +113,7 @@ def _chosen(
 ) -> bytes | None:
     """Return an object as `_value` does, None if it is not selected: what has another form is
     selected by how it is stored."""
-    value = _value(state, resource, stored)
+    value = _value(resource, stored)
     seen = stored.value if resource.kept_as else value
     return value if _selected(seen, labels, fields) else None
 
@@ -136,7 +146,7 @@ def _matches(
     return fields is None or fields.matches(obj)
 
 
-def _position(state: State, request: Request) -> tuple[int | None, str]:
+def _position(state: Readable, request: Request) -> tuple[int | None, str]:
     """Return the revision to list at (None: now) and the key to start after."""
     options = request.options
     token = options.get("continue")
@@ -151,7 +161,7 @@ def _position(state: State, request: Request) -> tuple[int | None, str]:
     return None, ""
 
 
-def _check_version(state: State, request: Request) -> int:
+def _check_version(state: Readable, request: Request) -> int:
     """Return the resourceVersion asked for, 0 if none. Raises: BadRequest, RevisionTooLarge."""
     text = str(request.options.get("resourceVersion") or "")
     match = request.options.get("resourceVersionMatch")
@@ -193,7 +203,7 @@ def _page(
     )
 
 
-def _decode_token(state: State, request: Request, token: str) -> tuple[int, str]:
+def _decode_token(state: Readable, request: Request, token: str) -> tuple[int, str]:
     """Return the revision and the last key of the page before. Raises: BadRequest, Expired."""
     try:
         content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))

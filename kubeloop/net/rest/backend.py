@@ -33,6 +33,9 @@ class Backend(Protocol):
         Raises: as `Gate.ask`, if there is one.
         """
 
+    def read(self, request: Request) -> Outcome | None:
+        """Answer a get or a list at once, as `ask` would; None if it has to be asked."""
+
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
         """Return what a watch reads. wake: as of `Hub.open`. Raises: Expired; as `Gate.open`."""
 

@@ -17,7 +17,7 @@ import orjson
 
 from kubeloop.api.errors import BadRequest, UnsupportedMediaType
 from kubeloop.net.rest import protobuf
-from kubeloop.net.rest.negotiation import JSON, OFFERED, PROTOBUF, YAML
+from kubeloop.net.rest.negotiation import JSON, MSGPACK, OFFERED, PROTOBUF, SPOKEN, YAML
 
 BODY_MAX: Final = 3 << 20
 PATCH_TYPES: Final = {
@@ -59,7 +59,7 @@ def read_object(data: bytes, content_type: str, kind: str, *, strict: bool) -> B
     Raises: BadRequest, UnsupportedMediaType.
     """
     type_ = media_type(content_type)
-    if type_ not in OFFERED:
+    if type_ not in SPOKEN:
         raise UnsupportedMediaType(OFFERED)
     try:
         return _read(data, type_, strict=strict)
@@ -110,11 +110,22 @@ def _read_yaml(data: bytes) -> Body:
         raise Broken(f"error converting YAML to JSON: {error}") from None
 
 
+def _read_msgpack(data: bytes) -> Any:
+    """Return what JSON could say, too."""
+    try:
+        return orjson.loads(orjson.dumps(msgpack.unpackb(data)))
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        why = str(error) or type(error).__name__
+        raise Broken(f"couldn't get version/kind; msgpack error: {why}") from None
+
+
 def _read(data: bytes, type_: str, *, strict: bool) -> Body:
     if type_ == PROTOBUF:
         return Body(protobuf.decode(data))
     if type_ == YAML:
         body = _read_yaml(data)
+    elif type_ == MSGPACK:
+        body = Body(_read_msgpack(data))
     else:
         try:
             body = Body(parse_json(data))

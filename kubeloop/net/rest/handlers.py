@@ -22,14 +22,16 @@ from kubeloop.api.errors import (
     error_of,
     is_revision_too_large,
 )
+from kubeloop.api.resources import Resource
 from kubeloop.net.choice import Choice
 from kubeloop.net.gate import Feed, Wanted
 from kubeloop.net.rest import logs, options, streams
 from kubeloop.net.rest.backend import Backend
 from kubeloop.net.rest.bodies import Body, pack, read_object, read_patch
+from kubeloop.net.rest.encodings import Encodings
 from kubeloop.net.rest.negotiation import Media, media_of
 from kubeloop.net.rest.paths import Target
-from kubeloop.net.rest.rendering import Answers, render
+from kubeloop.net.rest.rendering import PLAIN, Answers, render
 from kubeloop.net.rest.watching import JsonCache, Teller
 
 WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
@@ -83,6 +85,16 @@ class Stream:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A call that gets one object, understood: it may be answered again and again."""
+
+    request: Request
+    resource: Resource
+    media: Media
+    include: str
+
+
 class Handlers:
     """Answers calls.
 
@@ -98,7 +110,8 @@ class Handlers:
         knows: Callable[[str], str] = lambda token: "",
     ) -> None:
         self.backend, self.wall, self._knows = backend, wall, knows
-        self._cache = JsonCache()
+        self._encodings = Encodings()
+        self._cache = JsonCache(self._encodings)
         self._bells: dict[streams.Bell, None] = {}  # In order: the same in every run.
 
     def end_streams(self) -> None:
@@ -119,12 +132,16 @@ class Handlers:
             return await self._watch(call, asked)
         media = media_of(call.accept)
         answers = Answers(
-            target.resource, media, include=call.first("includeObject"), now=self.wall()
+            target.resource,
+            media,
+            include=call.first("includeObject"),
+            now=self.wall(),
+            encodings=self._encodings,
         )
         request = _request(call, verb, asked)
         if target.resource.kind == _TOKEN_REVIEW:
             self._tell_whose(request)
-        outcome = await self.backend.ask(request)
+        outcome = self.backend.read(request) or await self.backend.ask(request)
         warnings = [*_warnings(target), *outcome.warnings]
         if outcome.code >= 400:
             return _failure(outcome, media, warnings)
@@ -132,8 +149,40 @@ class Handlers:
         if verb in ("list", "deletecollection"):
             parts = answers.many(outcome)
         else:
-            parts = iter((answers.one(msgpack.unpackb(outcome.body)),))
+            parts = iter((answers.one(outcome.body),))
         return Reply(outcome.code, media.type, parts, warnings)
+
+    def known_get(self, call: Call) -> Known | None:
+        """Return how a call is answered without the API server; None if it may not be.
+
+        Raises: ApiError.
+        """
+        target = call.target
+        if not target.name or target.subresource or _warnings(target):
+            return None
+        asked = options.parse_options(call.parameters)
+        if _verb(call, asked) != "get":
+            return None
+        include = call.first("includeObject")
+        media = media_of(call.accept)
+        Answers(target.resource, media, include=include, now=0)  # Refuses a wrong `include`.
+        return Known(_request(call, "get", asked), target.resource, media, include)
+
+    def get(self, known: Known) -> bytes | None:
+        """Return an object, None if the API server has to be asked, or there is none."""
+        outcome = self.backend.read(known.request)
+        if outcome is None or outcome.code != 200:
+            return None
+        if known.media == PLAIN:
+            return self._encodings.text(outcome.body).whole + b"\n"
+        answers = Answers(
+            known.resource,
+            known.media,
+            include=known.include,
+            now=self.wall(),
+            encodings=self._encodings,
+        )
+        return answers.one(outcome.body)
 
     def _tell_whose(self, request: Request) -> None:
         """Tell whose token a TokenReview is about, if that is known here."""
@@ -200,16 +249,15 @@ class Handlers:
         if target.name:
             options["fieldSelector"] = f"metadata.name={target.name}"
         where = ("list", target.resource.id, target.namespace)
-        outcome = await self.backend.ask(
-            Request(
-                *where,
-                options=options,
-                user=call.user,
-                agent=call.agent,
-                id=call.id,
-                version=_version(target),
-            )
+        request = Request(
+            *where,
+            options=options,
+            user=call.user,
+            agent=call.agent,
+            id=call.id,
+            version=_version(target),
         )
+        outcome = self.backend.read(request) or await self.backend.ask(request)
         if outcome.code >= 400:
             raise error_of(msgpack.unpackb(outcome.body))
         return outcome

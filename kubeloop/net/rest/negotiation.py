@@ -12,7 +12,10 @@ from kubeloop.api.errors import NotAcceptable
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+MSGPACK: Final = "application/msgpack"
 OFFERED: Final = (JSON, YAML, PROTOBUF)
+"""What Kubernetes offers, as its errors tell."""
+SPOKEN: Final = (*OFFERED, MSGPACK)
 
 Form = Literal["", "Table", "PartialObjectMetadata"]
 _FORMS: Final = {
@@ -27,7 +30,7 @@ _DISCOVERY_VERSIONS: Final = ("v2", "v2beta1")
 class Media:
     """The language of an answer.
 
-    type:    JSON, YAML or PROTOBUF.
+    type:    JSON, YAML, PROTOBUF or MSGPACK.
     form:    "" the object as it is; or a Table, or PartialObjectMetadata, in `version`.
     pretty:  with line breaks and indentation.
     """
@@ -83,7 +86,7 @@ def discovery_version(accept: str) -> str:
 def _media(type_: str, parameters: dict[str, str]) -> Media | None:
     if type_ in ("*/*", "application/*"):
         type_ = JSON
-    if type_ not in OFFERED:
+    if type_ not in SPOKEN:
         return None
     pretty = parameters.get("pretty") in ("1", "true")
     if "as" not in parameters:

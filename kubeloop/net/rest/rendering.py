@@ -10,10 +10,12 @@ from kubeloop.api.calls import Outcome
 from kubeloop.api.errors import BadRequest, NotAcceptable
 from kubeloop.api.resources import Resource
 from kubeloop.net.rest import protobuf
-from kubeloop.net.rest.negotiation import JSON, OFFERED, YAML, Media
+from kubeloop.net.rest.encodings import Encodings
+from kubeloop.net.rest.negotiation import JSON, MSGPACK, OFFERED, YAML, Media
 
 CHUNK_OBJECTS: Final = 64  # Of a long list, written and awaited together.
 _HEAD: Final = ("kind", "apiVersion", "metadata")
+PLAIN: Final = Media(JSON)
 _INCLUDES: Final = ("Metadata", "Object", "None")
 
 
@@ -39,6 +41,9 @@ def render(value: dict[str, Any], media: Media) -> bytes:
         return dumps(value, pretty=media.pretty)
     if media.type == YAML:
         return _to_yaml(value)
+    if media.type == MSGPACK:
+        packed: bytes = msgpack.packb(value)
+        return packed
     encoded = protobuf.encode(value)
     if encoded is None:
         raise NotAcceptable(OFFERED)
@@ -52,7 +57,15 @@ class Answers:
     now:     seconds since 1970, for the ages in a Table.
     """
 
-    def __init__(self, resource: Resource, media: Media, *, include: str, now: float) -> None:
+    def __init__(
+        self,
+        resource: Resource,
+        media: Media,
+        *,
+        include: str,
+        now: float,
+        encodings: Encodings | None = None,
+    ) -> None:
         if include not in ("", *_INCLUDES):
             raise BadRequest(
                 f'includeObject: Invalid value: "{include}": must be "Metadata", "Object", '
@@ -60,9 +73,15 @@ class Answers:
             )
         self.resource, self.media = resource, media
         self.include, self.now = include or "Metadata", now
+        self.encodings = encodings or Encodings()
 
-    def one(self, obj: dict[str, Any]) -> bytes:
-        """Return one object; a Status is always itself."""
+    def one(self, value: bytes) -> bytes:
+        """Return one object, which is packed; a Status is always itself."""
+        if self.media == PLAIN:
+            return self.encodings.text(value).whole + b"\n"
+        if self.media.type == MSGPACK and not self.media.form:
+            return value
+        obj = msgpack.unpackb(value)
         if obj.get("kind") == "Status" or not self.media.form:
             return render(ordered(obj), self.media)
         if self.media.form == "Table":
@@ -112,19 +131,34 @@ class Answers:
             "apiVersion": self.resource.api_version,
             "metadata": meta,
         }
-        if self.resource.custom is not None:  # Each says what it is: a client may not know it.
-            objects = [msgpack.unpackb(item) for item in items]
+        if self.media.type == MSGPACK:
+            yield _packed_list(head, items)
+            return
+        custom = self.resource.custom is not None  # Each says what it is: a client may not know it.
+        if self.media != PLAIN:
+            objects = [msgpack.unpackb(item) if custom else _bare(item) for item in items]
             yield render({**head, "items": objects}, self.media)
             return
-        if self.media.type != JSON or self.media.pretty:
-            yield render({**head, "items": [_bare(item) for item in items]}, self.media)
-            return
+        text = self.encodings.text
         lead = orjson.dumps(head)[:-1] + b',"items":['
         for start in range(0, len(items), CHUNK_OBJECTS):
-            chunk = orjson.dumps([_bare(i) for i in items[start : start + CHUNK_OBJECTS]])
-            yield lead + chunk[1:-1]
+            chunk = map(text, items[start : start + CHUNK_OBJECTS])
+            yield lead + b",".join([one.whole if custom else one.bare for one in chunk])
             lead = b","
         yield b"]}\n" if items else lead + b"]}\n"
+
+
+def _packed_list(head: dict[str, Any], items: Sequence[bytes]) -> bytes:
+    """Return a list in msgpack: its objects are packed already."""
+    packer = msgpack.Packer(autoreset=False)
+    packer.pack_map_header(len(head) + 1)
+    for name, value in head.items():
+        packer.pack(name)
+        packer.pack(value)
+    packer.pack("items")
+    packer.pack_array_header(len(items))
+    lead: bytes = packer.bytes()
+    return lead + b"".join(items)
 
 
 def partial(obj: Mapping[str, Any], version: str) -> dict[str, Any]:

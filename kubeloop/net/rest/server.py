@@ -13,14 +13,17 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 import msgpack
 import orjson
 from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
 from kubeloop.api.calls import Request
+from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import (
     ApiError,
     BadRequest,
@@ -31,19 +34,21 @@ from kubeloop.api.errors import (
 )
 from kubeloop.api.uids import new_uid
 from kubeloop.net.gate import Overloaded, Severed
-from kubeloop.net.rest import paths
+from kubeloop.net.rest import paths, quick
 from kubeloop.net.rest.auth import OPEN, Authenticator, is_signed, token_in
 from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
 from kubeloop.net.rest.documents import Document, Documents
-from kubeloop.net.rest.handlers import Call, Handlers, Reply, Stream
+from kubeloop.net.rest.handlers import Call, Handlers, Known, Reply, Stream
 from kubeloop.net.rest.negotiation import JSON
 from kubeloop.net.rest.options import parse_query
 from kubeloop.net.rest.remote import Remote
 from kubeloop.net.rest.rendering import warning
 
 _log = logging.getLogger(__name__)
+_HEADS_MAX: Final = 4096  # Remembered; when there are more, all are forgotten.
 _CACHE_CONTROL: Final = "no-cache, private"
+_TOGETHER_MAX: Final = 128 << 10  # What is sent as a whole, with its length [bytes].
 _HEADER_MAX: Final = 64 << 10
 AUDIT_ID: Final = "Audit-Id"  # A client may choose it; if not, each request gets a UUID.
 AUDIT_ID_MAX: Final = 64  # What is kept of one, as kube-apiserver keeps it; all of it is echoed.
@@ -83,6 +88,8 @@ class RestServer:
         self._documents = Documents(self.version, "")
         self._runner: web.ServerRunner | None = None
         self._bits = bits
+        self._heads: dict[bytes, Known] = {}  # Of GETs: what each asks for,
+        self._heads_mean: Catalogue | None = None  # where these kinds are served.
 
     @property
     def url(self) -> str:
@@ -91,8 +98,9 @@ class RestServer:
 
     async def start(self) -> None:
         """Listen; return when clients can connect. Raises: OSError if the port is taken."""
-        server = web.Server(
+        server = quick.Server(
             self._handle,
+            quick=self._quick,
             access_log=None,
             handler_cancellation=True,
             max_line_size=_HEADER_MAX,
@@ -164,6 +172,58 @@ class RestServer:
             raise Unauthorized
         return str(status["user"]["username"])
 
+    def _quick(self, head: bytes) -> bytes | None:
+        """Answer a GET of an object at once; None if it has to go the long way."""
+        catalogue = self.backend.catalogue()
+        if catalogue is not self._heads_mean or len(self._heads) > _HEADS_MAX:
+            self._heads_mean = catalogue
+            self._heads.clear()
+        known = self._heads.get(head)
+        if known is None:
+            known = self._understand(head, catalogue)
+            if known is None:
+                return None
+            self._heads[head] = known
+        body = self._handlers.get(known)
+        if body is None:
+            return None
+        lines = (
+            "HTTP/1.1 200 OK",
+            f"{AUDIT_ID}: {new_uid(self._bits)}",
+            f"Cache-Control: {_CACHE_CONTROL}",
+            f"Server: {self.name}",
+            f"Content-Type: {known.media.type}",
+            f"Content-Length: {len(body)}",
+            f"Date: {rfc822_formatted_time()}\r\n\r\n",
+        )
+        return "\r\n".join(lines).encode() + body
+
+    def _understand(self, data: bytes, catalogue: Catalogue) -> Known | None:
+        """Return what the head of a GET asks for, None if that is nothing simple."""
+        head = quick.read_head(data)
+        if head is None:
+            return None
+        (raw_path, _, query), headers = head[0].partition("?"), head[1]
+        authorization = headers.get("authorization")
+        try:
+            target = paths.find(paths.split(raw_path), catalogue)
+            if target is None or is_signed(token_in(authorization)):
+                return None
+            call = Call(
+                method="GET",
+                target=target,
+                parameters=parse_query(query),
+                accept=headers.get("accept", ""),
+                content_type="",
+                upgrades=False,
+                body=b"",
+                user=self._authenticator.user(authorization),
+                agent=headers.get("user-agent", ""),
+            )
+            return self._handlers.known_get(call)
+        except ApiError:
+            return None
+
     async def _answer(
         self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str
     ) -> web.StreamResponse:
@@ -224,16 +284,19 @@ async def _reply(
         headers.add("Warning", warning(text))
     if reply.retry_after_s:
         headers["Retry-After"] = str(reply.retry_after_s)
-    first = next(reply.parts, b"")
-    second = next(reply.parts, None)
-    if second is None:
-        return web.Response(body=first, status=reply.status, headers=headers)
+    lead: list[bytes] = []
+    size = 0
+    for part in reply.parts:
+        lead.append(part)
+        size += len(part)
+        if size > _TOGETHER_MAX:
+            break
+    else:
+        return web.Response(body=b"".join(lead), status=reply.status, headers=headers)
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.enable_chunked_encoding()
     await response.prepare(request)
-    await response.write(first)
-    await response.write(second)
-    for part in reply.parts:
+    for part in chain(lead, reply.parts):
         await response.write(part)
     await response.write_eof()
     return response

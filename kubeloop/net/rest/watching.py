@@ -9,8 +9,9 @@ import orjson
 from kubeloop.api.errors import ApiError
 from kubeloop.api.resources import Resource
 from kubeloop.net.choice import Choice, Object, transition
+from kubeloop.net.rest.encodings import Encodings, Text, encode
 from kubeloop.net.rest.negotiation import Media
-from kubeloop.net.rest.rendering import Answers, ordered, partial
+from kubeloop.net.rest.rendering import Answers, partial
 from kubeloop.store.facts import Fact
 
 _CACHE_MAX: Final = 8 << 20  # Bytes.
@@ -20,7 +21,8 @@ INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 class JsonCache:
     """The lines of the newest facts: many watchers, one encoding. Bounded; emptied when full."""
 
-    def __init__(self) -> None:
+    def __init__(self, encodings: Encodings) -> None:
+        self.encodings = encodings
         self._known: dict[tuple[str, int, str], bytes] = {}
         self._size = 0
 
@@ -30,7 +32,8 @@ class JsonCache:
         key = (fact.key, fact.revision, type_)
         line = self._known.get(key)
         if line is None:
-            line = event_line(type_, ordered(obj))
+            value = None if type_ == "DELETED" else fact.value
+            line = text_line(type_, encode(obj) if value is None else self.encodings.text(value))
             if self._size > _CACHE_MAX:
                 self._known.clear()
                 self._size = 0
@@ -53,6 +56,11 @@ def everything_type(fact: Fact) -> str:
 def event_line(type_: str, obj: Object) -> bytes:
     """Return a watch event as a line of JSON."""
     return orjson.dumps({"type": type_, "object": obj}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def text_line(type_: str, text: Text) -> bytes:
+    """Return a watch event about an object that is in JSON already."""
+    return b'{"type":"%b","object":%b%b}\n' % (type_.encode(), text.head, text.rest)
 
 
 def error_line(error: ApiError) -> bytes:
@@ -88,6 +96,9 @@ class Teller:
 
     def initial(self, items: Iterable[bytes]) -> Iterator[bytes]:
         """Yield an ADDED line per object that is there already."""
+        if not self.media.form:
+            text = self.cache.encodings.text
+            return (text_line("ADDED", text(item)) for item in items)
         return (self._line("ADDED", msgpack.unpackb(item)) for item in items)
 
     def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
@@ -131,7 +142,7 @@ class Teller:
             return event_line(type_, self._table([obj], version))
         if self.media.form:
             return event_line(type_, partial(obj, self.media.version))
-        return event_line(type_, ordered(obj))
+        return text_line(type_, encode(obj))
 
     def _table(self, objects: list[Object], revision: str) -> Object:
         answers = Answers(self.resource, self.media, include=self.include, now=self.now())

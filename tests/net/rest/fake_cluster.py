@@ -9,6 +9,8 @@ import msgpack
 
 from kubeloop.actors.requests.bootstrap import bootstrap_objects
 from kubeloop.actors.requests.core import Core
+from kubeloop.actors.requests.definitions import Definitions
+from kubeloop.actors.requests.reader import Reader
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import BUILT_IN, Catalogue
@@ -42,6 +44,7 @@ class FakeCluster:
         settings = Settings()
         bits = random.Random(1).getrandbits
         self.core = Core(self.store, wall=time.time, bits=bits, settings=settings)
+        self.reader = Reader(self.store, Definitions(self.store))
         self.written: list[tuple[float, bytes]] = []
         for obj in bootstrap_objects(settings):
             resource = BY_KIND[obj["apiVersion"], obj["kind"]]
@@ -55,6 +58,9 @@ class FakeCluster:
 
     async def ask(self, request: Request) -> Outcome:
         return self.do(request)
+
+    def read(self, request: Request) -> Outcome | None:
+        return self.reader.read(request)
 
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
         return self.hub.open(

@@ -257,6 +257,7 @@ async def test_overload_is_told_with_a_time(http: Http, backend: FakeCluster) ->
     async def refuse(request: Request) -> Outcome:
         raise TooManyRequests("too many requests, please try again later", retry_after_s=3)
 
+    backend.read = lambda request: None  # type: ignore[method-assign]
     backend.ask = refuse  # type: ignore[method-assign]
     async with http.get(MAPS) as response:
         assert (response.status, response.headers["Retry-After"]) == (429, "3")
@@ -268,6 +269,7 @@ async def test_a_fault_of_ours_is_a_status(
     async def fail(request: Request) -> Outcome:
         raise ZeroDivisionError("oops")
 
+    backend.read = lambda request: None  # type: ignore[method-assign]
     backend.ask = fail  # type: ignore[method-assign]
     status, refused = await call(http, "GET", MAPS)
     assert (status, refused["reason"]) == (500, "InternalError")

@@ -12,6 +12,7 @@ from kubeloop.api.errors import BadRequest
 from kubeloop.api.resources import RESOURCES
 from kubeloop.net.choice import Choice, transition
 from kubeloop.net.rest import watching
+from kubeloop.net.rest.encodings import Encodings
 from kubeloop.net.rest.negotiation import JSON, Media
 from kubeloop.net.rest.watching import (
     JsonCache,
@@ -103,7 +104,7 @@ def test_list_then_watch_is_the_list_afterwards(
 def test_lines_from_the_cache_are_the_same_lines(
     moves: list[tuple[str, dict[str, Any] | None]],
 ) -> None:
-    facts, cache = history(moves), JsonCache()
+    facts, cache = history(moves), JsonCache(Encodings())
 
     def teller(labels: str) -> Teller:
         choice = Choice.parse(PODS, labels, "")
@@ -122,7 +123,7 @@ def test_lines_from_the_cache_are_the_same_lines(
 def test_a_table_tells_its_columns_once() -> None:
     media = Media(JSON, "Table", "v1")
     choice = Choice.parse(PODS, "", "")
-    teller = Teller(PODS, choice, media, include="", cache=JsonCache(), now=lambda: 0.0)
+    teller = Teller(PODS, choice, media, include="", cache=JsonCache(Encodings()), now=lambda: 0.0)
     state = {"labels": {}, "phase": "Running", "node": "n1"}
     facts = history([("x", state), ("y", state), ("x", None)])
     events = [json.loads(line) for line in teller.facts(facts)]
@@ -135,7 +136,9 @@ def test_a_table_tells_its_columns_once() -> None:
 
 
 def test_bookmarks() -> None:
-    teller = Teller(PODS, Choice(), Media(JSON), include="", cache=JsonCache(), now=lambda: 0.0)
+    teller = Teller(
+        PODS, Choice(), Media(JSON), include="", cache=JsonCache(Encodings()), now=lambda: 0.0
+    )
     assert json.loads(teller.bookmark(7)) == {
         "type": "BOOKMARK",
         "object": {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}},
@@ -159,7 +162,7 @@ def test_wrong_selectors_are_refused() -> None:
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "_CACHE_MAX", 1000)
-    cache = JsonCache()
+    cache = JsonCache(Encodings())
     state = {"labels": {}, "phase": "Running", "node": "n1"}
     facts = history([(f"p{number}", state) for number in range(100)])
     for fact in facts:
