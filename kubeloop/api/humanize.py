@@ -5,7 +5,7 @@ Two units at most, and fewer as time goes by: nobody asks for the seconds of yes
 Source: k8s.io/apimachinery/pkg/util/duration.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kubeloop.api import times
 
@@ -41,12 +41,24 @@ def duration(seconds: float) -> str:
     return f"{whole // _YEAR}y"
 
 
-def since(time: Any, now_unix: float) -> str:
+class Ago(NamedTuple):
+    """A text that changes as time goes by. at: seconds since 1970;  before, after: around it."""
+
+    at: float
+    before: str = ""
+    after: str = ""
+
+    def text(self, now_unix: float) -> str:
+        """Return what it is now."""
+        return f"{self.before}{duration(now_unix - self.at)}{self.after}"
+
+
+def since(time: Any) -> Ago | str:
     """Return how long ago the RFC 3339 `time` was; "<unknown>" if there is none."""
     if not isinstance(time, str) or not time:
         return UNKNOWN
     try:
-        return duration(now_unix - times.parse(time))
+        return Ago(times.parse(time))
     except ValueError:
         return UNKNOWN
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
+from kubeloop.api.humanize import Ago
 from kubeloop.api.printing import (
     autoscaling,
     control,
@@ -26,7 +27,7 @@ from kubeloop.api.printing import (
 )
 from kubeloop.api.resources import Resource
 
-Row = Callable[[Json, float], list[Any]]
+Row = Callable[[Json], list[Any]]
 
 _ROWS: Final[Mapping[str, Row]] = {
     "configmaps": others.config_map,
@@ -102,23 +103,32 @@ def table(
     include_object: what rides along in each row: "Metadata", "Object" or "None".
     list_meta:      more of the list's metadata: continue, remainingItemCount.
     """
-    render = _ROWS.get(resource.id, others.plain)
-    if resource.custom is not None:
-        render = partial(custom.row, resource.custom.columns)
-    rows = []
-    for obj in objects:
-        row: Json = {"cells": render(obj, now_unix)}
-        if resource.id == "pods" and (conditions := pods.conditions(obj)):
-            row["conditions"] = conditions
-        row["object"] = _passenger(resource, obj, include_object)
-        rows.append(row)
+    rows = [row(resource, obj, include_object) for obj in objects]
+    for one in rows:
+        one["cells"] = [c.text(now_unix) if isinstance(c, Ago) else c for c in one["cells"]]
+    return {**table_head(resource, revision, list_meta), "rows": rows}
+
+
+def table_head(resource: Resource, revision: str, list_meta: Json | None = None) -> Json:
+    """Return a Table without its rows; as `table`."""
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": revision, **(list_meta or {})},
         "columnDefinitions": columns(resource),
-        "rows": rows,
     }
+
+
+def row(resource: Resource, obj: Json, include_object: str = "Metadata") -> Json:
+    """Return the row of an object: one of its `cells` is an `Ago` if it changes with time."""
+    render = _ROWS.get(resource.id, others.plain)
+    if resource.custom is not None:
+        render = partial(custom.row, resource.custom.columns)
+    made: Json = {"cells": render(obj)}
+    if resource.id == "pods" and (conditions := pods.conditions(obj)):
+        made["conditions"] = conditions
+    made["object"] = _passenger(resource, obj, include_object)
+    return made
 
 
 def columns(resource: Resource) -> list[Json]:

@@ -17,7 +17,7 @@ _SOURCES: Final = {
 }
 
 
-def autoscaler(obj: Json, now_unix: float) -> list[Any]:
+def autoscaler(obj: Json) -> list[Any]:
     """Return the cells of a HorizontalPodAutoscaler."""
     obj = to_v2(obj)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
@@ -29,7 +29,7 @@ def autoscaler(obj: Json, now_unix: float) -> list[Any]:
         "<unset>" if least is None else str(least),
         spec.get("maxReplicas", 0),
         status.get("currentReplicas", 0),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 

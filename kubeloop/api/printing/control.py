@@ -7,7 +7,7 @@ from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.printing.text import NONE, created, name_of
 
 
-def signing_request(obj: Json, now_unix: float) -> list[Any]:
+def signing_request(obj: Json) -> list[Any]:
     """Return the cells of a CertificateSigningRequest."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     types = {condition.get("type") for condition in items(status, "conditions")}
@@ -17,7 +17,7 @@ def signing_request(obj: Json, now_unix: float) -> list[Any]:
     seconds = spec.get("expirationSeconds")
     return [
         name_of(obj),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         spec.get("signerName") or NONE,
         spec.get("username") or "",
         NONE if seconds is None else humanize.duration(seconds),
@@ -25,7 +25,7 @@ def signing_request(obj: Json, now_unix: float) -> list[Any]:
     ]
 
 
-def api_service(obj: Json, now_unix: float) -> list[Any]:
+def api_service(obj: Json) -> list[Any]:
     """Return the cells of an APIService."""
     service, told = maybe(obj.get("spec") or {}, "service"), "Local"
     if service is not None:
@@ -37,10 +37,10 @@ def api_service(obj: Json, now_unix: float) -> list[Any]:
         available = str(known.get("status"))
         if available != "True":
             available = f"{available} ({known.get('reason') or ''})"
-    return [name_of(obj), told, available, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), told, available, humanize.since(created(obj))]
 
 
-def flow_schema(obj: Json, now_unix: float) -> list[Any]:
+def flow_schema(obj: Json) -> list[Any]:
     """Return the cells of a FlowSchema."""
     spec = obj.get("spec") or {}
     conditions = items(obj.get("status") or {}, "conditions")
@@ -52,12 +52,12 @@ def flow_schema(obj: Json, now_unix: float) -> list[Any]:
         (maybe(spec, "priorityLevelConfiguration") or {}).get("name") or "",
         spec.get("matchingPrecedence", 0),
         (maybe(spec, "distinguisherMethod") or {}).get("type") or NONE,
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         dangling,
     ]
 
 
-def priority_level(obj: Json, now_unix: float) -> list[Any]:
+def priority_level(obj: Json) -> list[Any]:
     """Return the cells of a PriorityLevelConfiguration."""
     spec = obj.get("spec") or {}
     limited = maybe(spec, "limited") or {}
@@ -69,40 +69,40 @@ def priority_level(obj: Json, now_unix: float) -> list[Any]:
         name_of(obj),
         spec.get("type") or "",
         *cells,
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def validating_policy(obj: Json, now_unix: float) -> list[Any]:
+def validating_policy(obj: Json) -> list[Any]:
     """Return the cells of a ValidatingAdmissionPolicy."""
     spec = obj.get("spec") or {}
     return [
         name_of(obj),
         len(items(spec, "validations")),
         _kind(maybe(spec, "paramKind")),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def mutating_policy(obj: Json, now_unix: float) -> list[Any]:
+def mutating_policy(obj: Json) -> list[Any]:
     """Return the cells of a MutatingAdmissionPolicy."""
     spec = obj.get("spec") or {}
     return [
         name_of(obj),
         len(items(spec, "mutations")),
         _kind(maybe(spec, "paramKind")),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def policy_binding(obj: Json, now_unix: float) -> list[Any]:
+def policy_binding(obj: Json) -> list[Any]:
     """Return the cells of a binding of a policy."""
     spec = obj.get("spec") or {}
     reference, told = maybe(spec, "paramRef"), "<unset>"
     if reference is not None:
         namespace, name = reference.get("namespace") or "*", reference.get("name") or "*"
         told = f"{namespace}/{name}"
-    age = humanize.since(created(obj), now_unix)
+    age = humanize.since(created(obj))
     return [name_of(obj), spec.get("policyName") or "", told, age]
 
 

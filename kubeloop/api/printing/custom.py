@@ -12,9 +12,9 @@ from kubeloop.api.custom import Column
 from kubeloop.api.defaulting.tools import Json
 
 
-def row(columns: Sequence[Column], obj: Json, now_unix: float) -> list[Any]:
+def row(columns: Sequence[Column], obj: Json) -> list[Any]:
     """NAME and one cell for each column; None where there is nothing."""
-    return [obj["metadata"]["name"], *(_cell(column, obj, now_unix) for column in columns)]
+    return [obj["metadata"]["name"], *(_cell(column, obj) for column in columns)]
 
 
 def told(column: Column) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def told(column: Column) -> dict[str, Any]:
     }
 
 
-def _cell(column: Column, obj: Json, now_unix: float) -> Any:
+def _cell(column: Column, obj: Json) -> Any:
     found = column.path.find(obj)
     if not found:
         return None
@@ -43,7 +43,7 @@ def _cell(column: Column, obj: Json, now_unix: float) -> Any:
         case "boolean" if isinstance(value, bool):
             return value
         case "date" if isinstance(value, str):
-            return humanize.since(value, now_unix)
+            return humanize.since(value)
     return None
 
 

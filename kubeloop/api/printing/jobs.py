@@ -4,24 +4,25 @@ from typing import Any
 
 from kubeloop.api import humanize, times
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.humanize import Ago
 from kubeloop.api.printing.text import NONE, containers, created, name_of, selector
 
 
-def job(obj: Json, now_unix: float) -> list[Any]:
+def job(obj: Json) -> list[Any]:
     """Return the cells of a Job."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return [
         name_of(obj),
         _state(obj),
         _completions(spec, status),
-        _duration(status, now_unix),
-        humanize.since(created(obj), now_unix),
+        _duration(status),
+        humanize.since(created(obj)),
         *containers(spec.get("template")),
         selector(spec.get("selector")),
     ]
 
 
-def cron_job(obj: Json, now_unix: float) -> list[Any]:
+def cron_job(obj: Json) -> list[Any]:
     """Return the cells of a CronJob."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     last = status.get("lastScheduleTime")
@@ -32,8 +33,8 @@ def cron_job(obj: Json, now_unix: float) -> list[Any]:
         spec.get("timeZone") or NONE,
         "<unset>" if spec.get("suspend") is None else str(bool(spec["suspend"])),
         len(items(status, "active")),
-        humanize.since(last, now_unix) if last else NONE,
-        humanize.since(created(obj), now_unix),
+        humanize.since(last) if last else NONE,
+        humanize.since(created(obj)),
         *containers(template.get("template")),
         selector(template.get("selector")),
     ]
@@ -62,8 +63,9 @@ def _completions(spec: Json, status: Json) -> str:
     return f"{done}/1 of {parallelism}" if parallelism > 1 else f"{done}/1"
 
 
-def _duration(status: Json, now_unix: float) -> str:
+def _duration(status: Json) -> str | Ago:
     begun, ended = status.get("startTime"), status.get("completionTime")
     if not begun:
         return ""
-    return humanize.since(begun, times.parse(ended) if ended else now_unix)
+    taken = humanize.since(begun)
+    return taken.text(times.parse(ended)) if ended and isinstance(taken, Ago) else taken

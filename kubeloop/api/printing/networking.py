@@ -9,7 +9,7 @@ from kubeloop.api.printing.text import NONE, created, name_of, selector
 _HOSTS_MAX: Final = 3
 
 
-def ingress(obj: Json, now_unix: float) -> list[Any]:
+def ingress(obj: Json) -> list[Any]:
     """Return the cells of an Ingress."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     points = items(maybe(status, "loadBalancer"), "ingress")
@@ -20,11 +20,11 @@ def ingress(obj: Json, now_unix: float) -> list[Any]:
         _hosts(items(spec, "rules")),
         ",".join(sorted(addresses)),
         "80, 443" if spec.get("tls") else "80",
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def ingress_class(obj: Json, now_unix: float) -> list[Any]:
+def ingress_class(obj: Json) -> list[Any]:
     """Return the cells of an IngressClass."""
     spec = obj.get("spec") or {}
     parameters, told = maybe(spec, "parameters"), NONE
@@ -32,17 +32,17 @@ def ingress_class(obj: Json, now_unix: float) -> list[Any]:
         group = parameters.get("apiGroup")
         kind = f"{parameters.get('kind')}.{group}" if group else parameters.get("kind")
         told = f"{kind}/{parameters.get('name')}"
-    age = humanize.since(created(obj), now_unix)
+    age = humanize.since(created(obj))
     return [name_of(obj), spec.get("controller") or "", told, age]
 
 
-def network_policy(obj: Json, now_unix: float) -> list[Any]:
+def network_policy(obj: Json) -> list[Any]:
     """Return the cells of a NetworkPolicy."""
     told = selector((obj.get("spec") or {}).get("podSelector") or {})
-    return [name_of(obj), told, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), told, humanize.since(created(obj))]
 
 
-def ip_address(obj: Json, now_unix: float) -> list[Any]:
+def ip_address(obj: Json) -> list[Any]:
     """Return the cells of an IPAddress."""
     parent, told = maybe(obj.get("spec") or {}, "parentRef"), NONE
     if parent is not None:
@@ -50,13 +50,13 @@ def ip_address(obj: Json, now_unix: float) -> list[Any]:
         resource = f"{plural}.{group}" if group else plural
         parts = [resource, parent.get("namespace"), parent.get("name")]
         told = "/".join(str(part) for part in parts if part)
-    return [name_of(obj), told, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), told, humanize.since(created(obj))]
 
 
-def service_cidr(obj: Json, now_unix: float) -> list[Any]:
+def service_cidr(obj: Json) -> list[Any]:
     """Return the cells of a ServiceCIDR."""
     told = ",".join((obj.get("spec") or {}).get("cidrs") or ())
-    return [name_of(obj), told, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), told, humanize.since(created(obj))]
 
 
 def _hosts(rules: list[Json]) -> str:

@@ -10,24 +10,24 @@ _ROLE_PREFIX: Final = "node-role.kubernetes.io/"
 _ROLE: Final = "kubernetes.io/role"
 
 
-def replication_controller(obj: Json, now_unix: float) -> list[Any]:
+def replication_controller(obj: Json) -> list[Any]:
     """Return the cells of a ReplicationController."""
     spec = obj.get("spec") or {}
     return [
-        *_replicas(obj, now_unix),
+        *_replicas(obj),
         *containers(spec.get("template")),
         labels(spec.get("selector")),
     ]
 
 
-def replica_set(obj: Json, now_unix: float) -> list[Any]:
+def replica_set(obj: Json) -> list[Any]:
     """Return the cells of a ReplicaSet."""
     spec = obj.get("spec") or {}
     told = selector(spec.get("selector"))
-    return [*_replicas(obj, now_unix), *containers(spec.get("template")), told]
+    return [*_replicas(obj), *containers(spec.get("template")), told]
 
 
-def deployment(obj: Json, now_unix: float) -> list[Any]:
+def deployment(obj: Json) -> list[Any]:
     """Return the cells of a Deployment."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return [
@@ -35,24 +35,24 @@ def deployment(obj: Json, now_unix: float) -> list[Any]:
         f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
         status.get("updatedReplicas", 0),
         status.get("availableReplicas", 0),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         *containers(spec.get("template")),
         selector(spec.get("selector"), empty=""),
     ]
 
 
-def stateful_set(obj: Json, now_unix: float) -> list[Any]:
+def stateful_set(obj: Json) -> list[Any]:
     """Return the cells of a StatefulSet."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return [
         name_of(obj),
         f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         *containers(spec.get("template")),
     ]
 
 
-def daemon_set(obj: Json, now_unix: float) -> list[Any]:
+def daemon_set(obj: Json) -> list[Any]:
     """Return the cells of a DaemonSet."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     counts = (
@@ -66,13 +66,13 @@ def daemon_set(obj: Json, now_unix: float) -> list[Any]:
         name_of(obj),
         *(status.get(count, 0) for count in counts),
         labels((maybe(maybe(spec, "template"), "spec") or {}).get("nodeSelector")),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         *containers(spec.get("template")),
         selector(spec.get("selector")),
     ]
 
 
-def controller_revision(obj: Json, now_unix: float) -> list[Any]:
+def controller_revision(obj: Json) -> list[Any]:
     """Return the cells of a ControllerRevision."""
     owners = items(obj.get("metadata"), "ownerReferences")
     owner = next((one for one in owners if one.get("controller")), None)
@@ -81,11 +81,11 @@ def controller_revision(obj: Json, now_unix: float) -> list[Any]:
         group = str(owner.get("apiVersion") or "").rpartition("/")[0]
         kind = str(owner.get("kind") or "").lower()
         told = f"{kind}.{group}/{owner.get('name')}" if group else f"{kind}/{owner.get('name')}"
-    age = humanize.since(created(obj), now_unix)
+    age = humanize.since(created(obj))
     return [name_of(obj), told, obj.get("revision") or 0, age]
 
 
-def node(obj: Json, now_unix: float) -> list[Any]:
+def node(obj: Json) -> list[Any]:
     """Return the cells of a Node."""
     status = obj.get("status") or {}
     info = maybe(status, "nodeInfo") or {}
@@ -93,7 +93,7 @@ def node(obj: Json, now_unix: float) -> list[Any]:
         name_of(obj),
         _node_status(obj.get("spec") or {}, status),
         _roles((obj.get("metadata") or {}).get("labels") or {}),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         info.get("kubeletVersion") or "",
         _address(status, "InternalIP"),
         _address(status, "ExternalIP"),
@@ -103,31 +103,31 @@ def node(obj: Json, now_unix: float) -> list[Any]:
     ]
 
 
-def namespace(obj: Json, now_unix: float) -> list[Any]:
+def namespace(obj: Json) -> list[Any]:
     """Return the cells of a Namespace."""
     phase = (obj.get("status") or {}).get("phase") or ""
-    return [name_of(obj), phase, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), phase, humanize.since(created(obj))]
 
 
-def config_map(obj: Json, now_unix: float) -> list[Any]:
+def config_map(obj: Json) -> list[Any]:
     """Return the cells of a ConfigMap."""
     count = len(obj.get("data") or ()) + len(obj.get("binaryData") or ())
-    return [name_of(obj), count, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), count, humanize.since(created(obj))]
 
 
-def secret(obj: Json, now_unix: float) -> list[Any]:
+def secret(obj: Json) -> list[Any]:
     """Return the cells of a Secret."""
     count = len(obj.get("data") or ())
-    return [name_of(obj), obj.get("type") or "", count, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), obj.get("type") or "", count, humanize.since(created(obj))]
 
 
-def lease(obj: Json, now_unix: float) -> list[Any]:
+def lease(obj: Json) -> list[Any]:
     """Return the cells of a Lease."""
     holder = (obj.get("spec") or {}).get("holderIdentity") or ""
-    return [name_of(obj), holder, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), holder, humanize.since(created(obj))]
 
 
-def budget(obj: Json, now_unix: float) -> list[Any]:
+def budget(obj: Json) -> list[Any]:
     """Return the cells of a PodDisruptionBudget."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return [
@@ -135,21 +135,21 @@ def budget(obj: Json, now_unix: float) -> list[Any]:
         _amount(spec.get("minAvailable")),
         _amount(spec.get("maxUnavailable")),
         status.get("disruptionsAllowed", 0),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def definition(obj: Json, now_unix: float) -> list[Any]:
+def definition(obj: Json) -> list[Any]:
     """NAME, CREATED AT."""
     return [obj["metadata"]["name"], obj["metadata"].get("creationTimestamp")]
 
 
-def plain(obj: Json, now_unix: float) -> list[Any]:
+def plain(obj: Json) -> list[Any]:
     """Return the cells of a kind that has only a name and an age."""
-    return [name_of(obj), humanize.since(created(obj), now_unix)]
+    return [name_of(obj), humanize.since(created(obj))]
 
 
-def event(obj: Json, now_unix: float) -> list[Any]:
+def event(obj: Json) -> list[Any]:
     """Return the cells of an Event, of the old shape (counts) or the new (series)."""
     about, series = maybe(obj, "involvedObject") or {}, maybe(obj, "series")
     first = obj.get("firstTimestamp") or obj.get("eventTime")
@@ -158,36 +158,36 @@ def event(obj: Json, now_unix: float) -> list[Any]:
         last, count = series.get("lastObservedTime"), series.get("count", 0)
     kind = str(about.get("kind") or "").lower()
     return [
-        humanize.since(last, now_unix),
+        humanize.since(last),
         obj.get("type") or "",
         obj.get("reason") or "",
         f"{kind}/{about['name']}" if about.get("name") else kind,
         about.get("fieldPath") or "",
         _source(obj),
         str(obj.get("message") or "").strip(),
-        humanize.since(first, now_unix),
+        humanize.since(first),
         count,
         name_of(obj),
     ]
 
 
-def modern_event(obj: Json, now_unix: float) -> list[Any]:
+def modern_event(obj: Json) -> list[Any]:
     """Return the cells of an Event of events.k8s.io: they are the same."""
-    return event(events.stored(obj), now_unix)
+    return event(events.stored(obj))
 
 
 def _amount(value: Any) -> str:
     return "N/A" if value is None else str(value)
 
 
-def _replicas(obj: Json, now_unix: float) -> list[Any]:
+def _replicas(obj: Json) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return [
         name_of(obj),
         spec.get("replicas", 0),
         status.get("replicas", 0),
         status.get("readyReplicas", 0),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
@@ -200,9 +200,9 @@ def _node_status(spec: Json, status: Json) -> str:
     return f"{word},SchedulingDisabled" if spec.get("unschedulable") else word
 
 
-def webhooks(obj: Json, now_unix: float) -> list[Any]:
+def webhooks(obj: Json) -> list[Any]:
     """Return the cells of a webhook configuration."""
-    return [name_of(obj), len(items(obj, "webhooks")), humanize.since(created(obj), now_unix)]
+    return [name_of(obj), len(items(obj, "webhooks")), humanize.since(created(obj))]
 
 
 def _roles(node_labels: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from kubeloop.api import humanize, times
 from kubeloop.api.defaulting.tools import Json, items, maybe
+from kubeloop.api.humanize import Ago
 from kubeloop.api.printing.text import NONE, created, name_of
 
 _FINISHED: Final = ("Succeeded", "Failed")
@@ -28,7 +29,7 @@ class _Tally:
     running: bool = field(default=False)
 
 
-def row(pod: Json, now_unix: float) -> list[Any]:
+def row(pod: Json) -> list[Any]:
     """Return the cells of a pod."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     sidecars = {c.get("name") for c in items(spec, "initContainers") if _is_sidecar(c)}
@@ -37,16 +38,16 @@ def row(pod: Json, now_unix: float) -> list[Any]:
     if not tally.initializing or _condition(status, "Initialized"):
         _read_containers(tally, status)
     total = len(items(spec, "containers")) + len(sidecars)
-    restarts = str(tally.restarts)
+    restarts: str | Ago = str(tally.restarts)
     if tally.restarts and tally.restarted_at:
-        restarts += f" ({humanize.duration(now_unix - tally.restarted_at)} ago)"
+        restarts = Ago(tally.restarted_at, f"{tally.restarts} (", " ago)")
     addresses = items(status, "podIPs")
     return [
         name_of(pod),
         f"{tally.ready}/{total}",
         _last_word(pod, status, tally.reason),
         restarts,
-        humanize.since(created(pod), now_unix),
+        humanize.since(created(pod)),
         (addresses[0].get("ip") if addresses else "") or NONE,
         spec.get("nodeName") or NONE,
         status.get("nominatedNodeName") or NONE,

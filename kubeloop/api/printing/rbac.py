@@ -7,12 +7,12 @@ from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.printing.text import created, name_of
 
 
-def role(obj: Json, now_unix: float) -> list[Any]:
+def role(obj: Json) -> list[Any]:
     """Return the cells of a Role or ClusterRole."""
     return [name_of(obj), created(obj)]
 
 
-def binding(obj: Json, now_unix: float) -> list[Any]:
+def binding(obj: Json) -> list[Any]:
     """Return the cells of a RoleBinding or ClusterRoleBinding."""
     reference = maybe(obj, "roleRef") or {}
     found: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
@@ -24,6 +24,6 @@ def binding(obj: Json, now_unix: float) -> list[Any]:
     return [
         name_of(obj),
         f"{reference.get('kind') or ''}/{reference.get('name') or ''}",
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         *(", ".join(found[kind]) for kind in ("User", "Group", "ServiceAccount")),
     ]

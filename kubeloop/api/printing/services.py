@@ -7,7 +7,7 @@ from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.printing.text import NONE, created, first_of, labels, name_of
 
 
-def service(obj: Json, now_unix: float) -> list[Any]:
+def service(obj: Json) -> list[Any]:
     """Return the cells of a Service."""
     spec = obj.get("spec") or {}
     addresses = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
@@ -17,12 +17,12 @@ def service(obj: Json, now_unix: float) -> list[Any]:
         addresses[0] if addresses else NONE,
         _external(spec, obj.get("status") or {}),
         ",".join(_port(port) for port in items(spec, "ports")) or NONE,
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         labels(spec.get("selector")),
     ]
 
 
-def endpoints(obj: Json, now_unix: float) -> list[Any]:
+def endpoints(obj: Json) -> list[Any]:
     """Return the cells of Endpoints."""
     found: list[str] = []
     for subset in items(obj, "subsets"):
@@ -30,10 +30,10 @@ def endpoints(obj: Json, now_unix: float) -> list[Any]:
         ports = [port.get("port", 0) for port in items(subset, "ports")]
         found += [_host_port(ip, port) for port in ports for ip in ips] if ports else ips
     shown = first_of(found, empty=NONE)
-    return [name_of(obj), shown, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), shown, humanize.since(created(obj))]
 
 
-def endpoint_slice(obj: Json, now_unix: float) -> list[Any]:
+def endpoint_slice(obj: Json) -> list[Any]:
     """Return the cells of an EndpointSlice."""
     ports = [str(p.get("port") or p.get("name") or "*") for p in items(obj, "ports")]
     addresses = [a for e in items(obj, "endpoints") for a in e.get("addresses") or ()]
@@ -42,7 +42,7 @@ def endpoint_slice(obj: Json, now_unix: float) -> list[Any]:
         obj.get("addressType") or "",
         first_of(ports, empty="<unset>"),
         first_of(addresses, empty="<unset>"),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 

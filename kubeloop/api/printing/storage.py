@@ -20,7 +20,7 @@ _DEFAULTS: Final = (
 )
 
 
-def volume(obj: Json, now_unix: float) -> list[Any]:
+def volume(obj: Json) -> list[Any]:
     """Return the cells of a PersistentVolume."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     claim = maybe(spec, "claimRef")
@@ -34,12 +34,12 @@ def volume(obj: Json, now_unix: float) -> list[Any]:
         _class(obj),
         spec.get("volumeAttributesClassName") or _UNSET,
         status.get("reason") or "",
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         spec.get("volumeMode") or _UNSET,
     ]
 
 
-def claim(obj: Json, now_unix: float) -> list[Any]:
+def claim(obj: Json) -> list[Any]:
     """Return the cells of a PersistentVolumeClaim."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     bound = spec.get("volumeName") or ""
@@ -51,12 +51,12 @@ def claim(obj: Json, now_unix: float) -> list[Any]:
         _modes(status) if bound else "",
         _class(obj),
         spec.get("volumeAttributesClassName") or _UNSET,
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
         spec.get("volumeMode") or _UNSET,
     ]
 
 
-def storage_class(obj: Json, now_unix: float) -> list[Any]:
+def storage_class(obj: Json) -> list[Any]:
     """Return the cells of a StorageClass."""
     notes = (obj.get("metadata") or {}).get("annotations") or {}
     default = " (default)" if any(notes.get(key) == "true" for key in _DEFAULTS) else ""
@@ -66,11 +66,11 @@ def storage_class(obj: Json, now_unix: float) -> list[Any]:
         obj.get("reclaimPolicy") or "Delete",
         obj.get("volumeBindingMode") or "Immediate",
         bool(obj.get("allowVolumeExpansion")),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def driver(obj: Json, now_unix: float) -> list[Any]:
+def driver(obj: Json) -> list[Any]:
     """Return the cells of a CSIDriver."""
     spec = obj.get("spec") or {}
     requests, attaches = spec.get("tokenRequests"), spec.get("attachRequired")
@@ -83,23 +83,23 @@ def driver(obj: Json, now_unix: float) -> list[Any]:
         _UNSET if requests is None else audiences,
         bool(spec.get("requiresRepublish")),
         ",".join(spec.get("volumeLifecycleModes") or ()) or NONE,
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def node(obj: Json, now_unix: float) -> list[Any]:
+def node(obj: Json) -> list[Any]:
     """Return the cells of a CSINode."""
     count = len(items(obj.get("spec"), "drivers"))
-    return [name_of(obj), count, humanize.since(created(obj), now_unix)]
+    return [name_of(obj), count, humanize.since(created(obj))]
 
 
-def capacity(obj: Json, now_unix: float) -> list[Any]:
+def capacity(obj: Json) -> list[Any]:
     """Return the cells of a CSIStorageCapacity."""
     amount = obj.get("capacity")
     return [name_of(obj), obj.get("storageClassName") or "", _UNSET if amount is None else amount]
 
 
-def attachment(obj: Json, now_unix: float) -> list[Any]:
+def attachment(obj: Json) -> list[Any]:
     """Return the cells of a VolumeAttachment."""
     spec = obj.get("spec") or {}
     return [
@@ -108,13 +108,13 @@ def attachment(obj: Json, now_unix: float) -> list[Any]:
         (maybe(spec, "source") or {}).get("persistentVolumeName") or "",
         spec.get("nodeName") or "",
         bool((obj.get("status") or {}).get("attached")),
-        humanize.since(created(obj), now_unix),
+        humanize.since(created(obj)),
     ]
 
 
-def attributes_class(obj: Json, now_unix: float) -> list[Any]:
+def attributes_class(obj: Json) -> list[Any]:
     """Return the cells of a VolumeAttributesClass."""
-    return [name_of(obj), obj.get("driverName") or "", humanize.since(created(obj), now_unix)]
+    return [name_of(obj), obj.get("driverName") or "", humanize.since(created(obj))]
 
 
 def _modes(told: Json) -> str:

@@ -1,6 +1,8 @@
 """Answers out: objects, lists and errors in the language that was negotiated."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any, Final
 
 import msgpack
@@ -10,7 +12,7 @@ from kubeloop.api.calls import Outcome
 from kubeloop.api.errors import BadRequest, NotAcceptable
 from kubeloop.api.resources import Resource
 from kubeloop.net.rest import protobuf
-from kubeloop.net.rest.encodings import Encodings
+from kubeloop.net.rest.encodings import Encodings, partial
 from kubeloop.net.rest.negotiation import JSON, MSGPACK, OFFERED, YAML, Media
 
 CHUNK_OBJECTS: Final = 64  # Of a long list, written and awaited together.
@@ -85,28 +87,38 @@ class Answers:
         if obj.get("kind") == "Status" or not self.media.form:
             return render(ordered(obj), self.media)
         if self.media.form == "Table":
-            return render(self.table([obj], obj["metadata"].get("resourceVersion", "")), self.media)
+            revision = obj["metadata"].get("resourceVersion", "")
+            return b"".join(self._rows([value], self.table([], revision)))
         return render(partial(obj, self.media.version), self.media)
 
     def many(self, outcome: Outcome) -> Iterator[bytes]:
         """Yield the parts of a list, CHUNK_OBJECTS at a time."""
-        meta = list_meta(outcome)
+        meta, items = list_meta(outcome), outcome.items
         if self.media.form == "Table":
-            objects = [msgpack.unpackb(item) for item in outcome.items]
-            yield render(self.table(objects, str(outcome.revision), meta), self.media)
+            yield from self._rows(items, self.table([], str(outcome.revision), meta))
         elif self.media.form:
-            items = [partial(msgpack.unpackb(i), self.media.version) for i in outcome.items]
-            yield render(
-                {
-                    "kind": "PartialObjectMetadataList",
-                    "apiVersion": f"meta.k8s.io/{self.media.version}",
-                    "metadata": meta,
-                    "items": items,
-                },
-                self.media,
-            )
+            version = self.media.version
+            head = {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": f"meta.k8s.io/{version}",
+                "metadata": meta,
+            }
+            if self.media == replace(PLAIN, form=self.media.form, version=version):
+                texts = (self.encodings.partial(item, version) for item in items)
+                yield from _joined(head, "items", texts)
+            else:
+                partials = [partial(msgpack.unpackb(item), version) for item in items]
+                yield render({**head, "items": partials}, self.media)
         else:
-            yield from self._plain(outcome.items, meta)
+            yield from self._plain(items, meta)
+
+    def _rows(self, items: Sequence[bytes], table: dict[str, Any]) -> Iterator[bytes]:
+        rows = (self.encodings.row(self.resource, i, self.include).text(self.now) for i in items)
+        del table["rows"]
+        if self.media.type == JSON and not self.media.pretty:
+            yield from _joined(table, "rows", rows)
+        else:
+            yield render({**table, "rows": [orjson.loads(row) for row in rows]}, self.media)
 
     def table(
         self, objects: Sequence[dict[str, Any]], revision: str, meta: dict[str, Any] | None = None
@@ -132,24 +144,28 @@ class Answers:
             "metadata": meta,
         }
         if self.media.type == MSGPACK:
-            yield _packed_list(head, items)
+            yield from _packed_list(head, items)
             return
         custom = self.resource.custom is not None  # Each says what it is: a client may not know it.
         if self.media != PLAIN:
             objects = [msgpack.unpackb(item) if custom else _bare(item) for item in items]
             yield render({**head, "items": objects}, self.media)
             return
-        text = self.encodings.text
-        lead = orjson.dumps(head)[:-1] + b',"items":['
-        for start in range(0, len(items), CHUNK_OBJECTS):
-            chunk = map(text, items[start : start + CHUNK_OBJECTS])
-            yield lead + b",".join([one.whole if custom else one.bare for one in chunk])
-            lead = b","
-        yield b"]}\n" if items else lead + b"]}\n"
+        texts = map(self.encodings.text, items)
+        yield from _joined(head, "items", (t.whole if custom else t.bare for t in texts))
 
 
-def _packed_list(head: dict[str, Any], items: Sequence[bytes]) -> bytes:
-    """Return a list in msgpack: its objects are packed already."""
+def _joined(head: dict[str, Any], name: str, texts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a document whose last field is an array of what is in JSON already."""
+    lead, left = orjson.dumps(head)[:-1] + b',"' + name.encode() + b'":[', iter(texts)
+    while chunk := list(islice(left, CHUNK_OBJECTS)):
+        yield lead + b",".join(chunk)
+        lead = b","
+    yield b"]}\n" if lead == b"," else lead + b"]}\n"
+
+
+def _packed_list(head: dict[str, Any], items: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield a list in msgpack: its objects are packed already."""
     packer = msgpack.Packer(autoreset=False)
     packer.pack_map_header(len(head) + 1)
     for name, value in head.items():
@@ -157,17 +173,10 @@ def _packed_list(head: dict[str, Any], items: Sequence[bytes]) -> bytes:
         packer.pack(value)
     packer.pack("items")
     packer.pack_array_header(len(items))
-    lead: bytes = packer.bytes()
-    return lead + b"".join(items)
-
-
-def partial(obj: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return the PartialObjectMetadata of an object."""
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": obj["metadata"],
-    }
+    yield packer.bytes()
+    left = iter(items)
+    while chunk := list(islice(left, CHUNK_OBJECTS)):
+        yield b"".join(chunk)
 
 
 def list_meta(outcome: Outcome) -> dict[str, Any]:
