@@ -24,6 +24,7 @@ STALL_S: Final = 30.0
 BOOKMARK_EVERY_S: Final = 60.0
 BOOKMARK_BEFORE_END_S: Final = 2.0
 _FACTS_MAX: Final = 500  # Taken together.
+_AT_ONCE_MAX: Final = 16 << 10  # Less than any transport takes before it says stop [bytes].
 _WRITE_MAX: Final = 256 << 10  # Written together [bytes], or the one line that is larger.
 
 
@@ -210,7 +211,11 @@ async def _write(
     response: web.StreamResponse, transport: asyncio.Transport | None, data: bytes
 ) -> None:
     """Write; wait while the client has no room. Raises: TimeoutError, ConnectionError."""
-    if transport is not None and transport.is_closing():
-        raise ConnectionResetError("the client has gone")
+    if transport is not None:
+        if transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        if len(data) <= _AT_ONCE_MAX and not transport.get_write_buffer_size():
+            await response.write(data)  # There is room: this does not wait.
+            return
     async with asyncio.timeout(STALL_S):
         await response.write(data)
