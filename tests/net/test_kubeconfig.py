@@ -44,7 +44,8 @@ def test_it_is_complete_in_itself() -> None:
     assert context["context"]["cluster"] == cluster["name"]
     assert context["context"]["user"] == user["name"]
     assert kubeconfig.kubeconfig("a", url="http://x", token="t")["clusters"][0]["cluster"] == {
-        "server": "http://x"
+        "server": "http://x",
+        "disable-compression": True,
     }
 
 

@@ -12,7 +12,8 @@ aiohttp is used for HTTP itself and for nothing else.
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -293,13 +294,36 @@ async def _reply(
             break
     else:
         return web.Response(body=b"".join(lead), status=reply.status, headers=headers)
+    parts: Iterator[bytes] = chain(lead, reply.parts)
+    if _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        headers["Content-Encoding"], headers["Vary"] = "gzip", "Accept-Encoding"
+        parts = _compressed(parts)
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.enable_chunked_encoding()
     await response.prepare(request)
-    for part in chain(lead, reply.parts):
+    for part in parts:
         await response.write(part)
+        await asyncio.sleep(0)  # Others are not to wait until all is sent.
     await response.write_eof()
     return response
+
+
+def _takes_gzip(header: str) -> bool:
+    """Tell whether an Accept-Encoding header names gzip, and does not say q=0."""
+    for clause in header.lower().split(","):
+        coding, _, quality = clause.partition(";")
+        if coding.strip() == "gzip":
+            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _compressed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what is not small in gzip, as fast as it goes, like kube-apiserver."""
+    pack = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    for part in parts:
+        if packed := pack.compress(part):
+            yield packed
+    yield pack.flush()
 
 
 async def _stream(
@@ -328,7 +352,11 @@ def _document(
     tag = document.headers.get("Etag")
     if tag is not None and tag in request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=document.body, status=document.status, headers=headers)
+    body = document.body
+    if len(body) > _TOGETHER_MAX and _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        headers["Content-Encoding"], headers["Vary"] = "gzip", "Accept-Encoding"
+        body = b"".join(_compressed([body]))
+    return web.Response(body=body, status=document.status, headers=headers)
 
 
 def _overloaded(error: Overloaded, headers: CIMultiDict[str]) -> web.Response:

@@ -1,6 +1,7 @@
 """The endpoint over real sockets: an aiohttp client, an API server over a store."""
 
 import asyncio
+import gzip
 import json
 import ssl
 import tempfile
@@ -251,6 +252,29 @@ async def test_bodies_are_limited(http: Http) -> None:
 
     async with http.post(MAPS, data=endless()) as response:
         assert response.status == 413
+
+
+@pytest.mark.parametrize("accept", ["gzip, deflate", "br;q=1, GZIP", "gzip;q=0", "identity"])
+@pytest.mark.parametrize("path", [f"{MAPS}", f"{MAPS}?limit=1", "/openapi/v3/apis/apps/v1"])
+async def test_what_is_large_comes_in_gzip(
+    http: Http, backend: FakeCluster, accept: str, path: str
+) -> None:
+    for n in range(70):
+        obj = config_map(f"m-{n}", data={"text": f"{n}" * 2000})
+        backend.do(Request("create", "configmaps", "default", body=msgpack.packb(obj)))
+    async with aiohttp.ClientSession(
+        http._base_url, headers=http.headers, auto_decompress=False
+    ) as raw:
+        async with raw.get(path, headers={"Accept-Encoding": "identity"}) as response:
+            plain = await response.read()
+        async with raw.get(path, headers={"Accept-Encoding": accept}) as response:
+            body, told = await response.read(), response.headers
+    packed = "gzip" in accept.lower() and "q=0" not in accept and len(plain) > 128 << 10
+    assert (told.get("Content-Encoding"), told.get("Vary")) == (
+        ("gzip", "Accept-Encoding") if packed else (None, None)
+    )
+    assert (gzip.decompress(body) if packed else body) == plain
+    assert len(body) < 128 << 10 or not packed
 
 
 async def test_overload_is_told_with_a_time(http: Http, backend: FakeCluster) -> None:
