@@ -6,6 +6,8 @@ A user is known by his name: the administrator, a component, or a service accoun
 from collections.abc import Sequence
 from typing import Final
 
+ISSUER: Final = "https://kubernetes.default.svc.cluster.local"  # Of service accounts' tokens.
+KEY_SET: Final = "keys"  # What is asked for to get the public keys of the issuer; no resource.
 ADMIN: Final = "system:admin"
 ANONYMOUS: Final = "system:anonymous"
 UNAUTHENTICATED: Final = "system:unauthenticated"

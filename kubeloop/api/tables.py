@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kubeloop.api.defaulting.tools import Json
 from kubeloop.api.humanize import Ago
+from kubeloop.api.partial import partial as partial_of
 from kubeloop.api.printing import (
     autoscaling,
     control,
@@ -145,11 +146,7 @@ def _passenger(resource: Resource, obj: Json, include_object: str) -> Json | Non
             return None
         case "Object":
             return {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": obj.get("metadata") or {},
-    }
+    return partial_of(obj)
 
 
 @cache

@@ -50,6 +50,7 @@ from kubeloop.actors.controllers.revisions import (
     outdated,
 )
 from kubeloop.actors.view import Index, Object, View
+from kubeloop.api.partial import TEMPLATE_GENERATION
 from kubeloop.api.selectors import label_selector
 from kubeloop.store.facts import key_of
 
@@ -58,8 +59,7 @@ BURST_MAX: Final = 250
 FAILED_PAUSE_S: Final = 1.0  # A failed pod stays this long.
 _PODS: Final = "pods"
 _NODES: Final = "nodes"
-_GENERATION: Final = "deprecated.daemonset.template.generation"
-_POD_GENERATION: Final = "pod-template-generation"
+_PODTEMPLATE_GENERATION: Final = "pod-template-generation"
 
 
 class DaemonSetController:
@@ -184,8 +184,8 @@ class DaemonSetController:
     def _create(self, set_: Object, node: str, update: str) -> Action:
         template, metadata = set_["spec"]["template"], set_["metadata"]
         told = template.get("metadata") or {}
-        generation = (metadata.get("annotations") or {}).get(_GENERATION, "1")
-        own = {POD_HASH: update, _POD_GENERATION: generation}
+        generation = (metadata.get("annotations") or {}).get(TEMPLATE_GENERATION, "1")
+        own = {POD_HASH: update, _PODTEMPLATE_GENERATION: generation}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",

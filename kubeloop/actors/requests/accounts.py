@@ -12,7 +12,7 @@ from kubeloop.actors.requests.metadata import check_kind
 from kubeloop.actors.requests.state import Object, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import BadRequest, Cause, Conflict, Invalid, NotFound
-from kubeloop.api.identity import account_user, groups_of
+from kubeloop.api.identity import ISSUER, account_user, groups_of
 from kubeloop.api.schema import decode_strict
 from kubeloop.api.times import rfc3339
 
@@ -35,7 +35,7 @@ def request_token(state: State, request: Request) -> Outcome:
     obj, _ = decode_strict(_VERSION, "TokenRequest", body)
     spec = obj.get("spec") or {}
     seconds = _seconds(spec)
-    audiences = spec.get("audiences") or [tokens.ISSUER]
+    audiences = spec.get("audiences") or [ISSUER]
     bound = _bound(state, request, spec.get("boundObjectRef"))
     now, metadata = int(state.wall()), account["metadata"]
     about = {"name": request.name, "uid": metadata["uid"]}
@@ -43,7 +43,7 @@ def request_token(state: State, request: Request) -> Outcome:
         "aud": audiences,
         "exp": now + seconds,
         "iat": now,
-        "iss": tokens.ISSUER,
+        "iss": ISSUER,
         "jti": state.new_uid(),
         "kubernetes.io": {"namespace": request.namespace, "serviceaccount": about, **bound},
         "nbf": now,
@@ -85,7 +85,7 @@ def _user(state: State, claims: Object) -> Object:
     """Return the user claims are about, who must still be there. Raises: BadToken."""
     about = claims.get("kubernetes.io")
     now, exp = state.wall(), claims.get("exp")
-    if claims.get("iss") != tokens.ISSUER or not isinstance(about, dict):
+    if claims.get("iss") != ISSUER or not isinstance(about, dict):
         raise tokens.BadToken("invalid bearer token")
     if not isinstance(exp, int) or now >= exp:
         raise tokens.BadToken("[invalid bearer token, service account token has expired]")
@@ -108,7 +108,7 @@ def _user(state: State, claims: Object) -> Object:
 
 def _meant(claims: Object, audiences: list[str]) -> list[str]:
     """Return those a token is for, of those who ask. Raises: BadToken."""
-    meant = [one for one in audiences or [tokens.ISSUER] if one in claims["aud"]]
+    meant = [one for one in audiences or [ISSUER] if one in claims["aud"]]
     if not meant:
         raise tokens.BadToken("[invalid bearer token, token audiences do not match]")
     return meant

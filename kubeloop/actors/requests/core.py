@@ -5,11 +5,20 @@ from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests import accounts, deletion, reading, reviews, subresources, writing
+from kubeloop.actors.requests import (
+    accounts,
+    deletion,
+    reading,
+    reviews,
+    subresources,
+    tokens,
+    writing,
+)
 from kubeloop.actors.requests.hooks import Attempt
 from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
+from kubeloop.api.identity import KEY_SET
 from kubeloop.store.store import Store
 
 READS: Final = ("get", "list")
@@ -60,6 +69,9 @@ class Core:
 
     def _dispatch(self, request: Request) -> Outcome:
         state = self.state
+        if request.resource == KEY_SET:  # No client can name it: it is in no catalogue.
+            found = msgpack.packb(tokens.key_set(state))
+            return Outcome(request.tag, 200, state.store.revision, found)
         resource = state.resource_of(request)
         if request.subresource:
             found = resource.subresource(request.subresource)

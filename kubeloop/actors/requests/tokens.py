@@ -26,7 +26,6 @@ from kubeloop.store.store import StoreFailed, StoreFull
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 KEY: Final = "/registry/signingkeys/tokens"
 _USER: Final = "system:apiserver"
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # Of P-256.
@@ -74,6 +73,26 @@ def read(state: State, token: str) -> dict[str, Any]:
     if not isinstance(claims, dict):
         raise BadToken("invalid bearer token")
     return claims
+
+
+def key_set(state: State) -> dict[str, Any]:
+    """Return the public key, by which others tell that a token was signed here: a JWK set.
+
+    Raises: ServiceUnavailable.
+    Source: RFC 7517; RFC 7518, 6.2.
+    """
+    key = _private(_secret(state) or _made(state))
+    numbers = key.public_key().public_numbers()
+    public = {
+        "use": "sig",
+        "kty": "EC",
+        "kid": _name_of(key),
+        "crv": "P-256",
+        "alg": "ES256",
+        "x": _encoded(numbers.x.to_bytes(_SIZE, "big")),
+        "y": _encoded(numbers.y.to_bytes(_SIZE, "big")),
+    }
+    return {"keys": [public]}
 
 
 def _algorithm() -> Any:

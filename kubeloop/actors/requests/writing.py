@@ -7,7 +7,7 @@ from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests import admission, certificates, ownership, phases
+from kubeloop.actors.requests import admission, certificates, daemons, ownership, phases
 from kubeloop.actors.requests.admitting import mutated, validated
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
@@ -71,6 +71,8 @@ def _create(
     """Create an object that was read. Raises: as `create`."""
     allotted = ownership.allotted(resource, obj)
     apply_defaults(resource, obj)
+    if resource.id == "daemonsets.apps":
+        daemons.count(obj, None)  # Here already: to Kubernetes it is a field, its author's.
     if not _is_apply(request):
         ownership.created(state, resource, obj, request, allotted)
     admission.complete(state, resource, obj, request)

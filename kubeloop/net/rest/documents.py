@@ -11,6 +11,7 @@ from typing import Any, Final
 from kubeloop.api import discovery
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import PathNotFound
+from kubeloop.api.identity import ISSUER
 from kubeloop.net.rest.backend import Version
 from kubeloop.net.rest.negotiation import JSON, discovery_version
 from kubeloop.net.rest.rendering import dumps
@@ -21,6 +22,7 @@ HEALTH: Final = ("healthz", "livez", "readyz")
 _CHECKS: Final = ("ping", "log", "store", "api-server")
 OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """Its Accept header says @v1.0 where the answer must say .v1.0."""
+_AN_HOUR: Final = "public, max-age=3600"
 _IMMUTABLE: Final = "public, immutable"
 
 
@@ -75,6 +77,8 @@ class Documents:
                 return _openapi_v3(catalogue, "/".join(rest), parameters)
             case ("openapi", "v2"):
                 return _openapi_v2(catalogue, accept)
+            case (".well-known", "openid-configuration"):
+                return Document(dumps(self._issuer()), JSON, headers={"Cache-Control": _AN_HOUR})
             case (check, *names) if check in HEALTH:
                 return health(check, names, verbose="verbose" in parameters)
         return NOT_FOUND
@@ -90,11 +94,27 @@ class Documents:
     def _api_versions(self) -> dict[str, Any]:
         return discovery.api_versions(self.address)
 
+    def _issuer(self) -> dict[str, Any]:
+        """Return what is said of who issues tokens. Source: OpenID Connect Discovery 1.0."""
+        return {
+            "issuer": ISSUER,
+            "jwks_uri": f"https://{self.address}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        }
+
     def _paths(self, catalogue: Catalogue) -> list[str]:
         checks = [f"/{check}" for check in HEALTH]
         checks += [f"/{check}/{name}" for check in HEALTH for name in _CHECKS]
-        openapi = ["/openapi/v2", "/openapi/v3"]
-        return sorted([*discovery.paths(catalogue), *checks, *openapi, "/version"])
+        others = ["/.well-known/openid-configuration", "/openid/v1/jwks", "/openapi/v2"]
+        others += ["/openapi/v3", "/version"]
+        return sorted([*discovery.paths(catalogue), *checks, *others])
+
+
+def key_set(value: dict[str, Any]) -> Document:
+    """Return the document of the keys by which tokens are known. Source: RFC 7517."""
+    return Document(dumps(value), "application/jwk-set+json", headers={"Cache-Control": _AN_HOUR})
 
 
 def health(check: str, names: list[str], *, verbose: bool) -> Document:

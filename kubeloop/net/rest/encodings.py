@@ -7,19 +7,11 @@ import msgpack
 import orjson
 
 from kubeloop.api.humanize import Ago
+from kubeloop.api.partial import partial
 from kubeloop.api.resources import Resource
 
 ROOM: Final = 64 << 20  # Of encodings that are remembered [bytes].
 _FIRST: Final = ("kind", "apiVersion")
-
-
-def partial(obj: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return the PartialObjectMetadata of an object."""
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": obj["metadata"],
-    }
 
 
 class Text(NamedTuple):

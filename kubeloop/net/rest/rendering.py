@@ -10,9 +10,10 @@ import orjson
 
 from kubeloop.api.calls import Outcome
 from kubeloop.api.errors import BadRequest, NotAcceptable
+from kubeloop.api.partial import partial
 from kubeloop.api.resources import Resource
 from kubeloop.net.rest import protobuf
-from kubeloop.net.rest.encodings import Encodings, partial
+from kubeloop.net.rest.encodings import Encodings
 from kubeloop.net.rest.negotiation import JSON, MSGPACK, OFFERED, YAML, Media
 
 CHUNK_OBJECTS: Final = 64  # Of a long list, written and awaited together.

@@ -32,14 +32,16 @@ from kubeloop.api.errors import (
     MethodNotAllowed,
     TooLarge,
     Unauthorized,
+    error_of,
 )
+from kubeloop.api.identity import KEY_SET
 from kubeloop.api.uids import new_uid
 from kubeloop.net.gate import Overloaded, Severed
 from kubeloop.net.rest import paths, quick
 from kubeloop.net.rest.auth import OPEN, Authenticator, is_signed, token_in
 from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
-from kubeloop.net.rest.documents import Document, Documents
+from kubeloop.net.rest.documents import Document, Documents, key_set
 from kubeloop.net.rest.handlers import Call, Handlers, Known, Reply, Stream
 from kubeloop.net.rest.negotiation import JSON
 from kubeloop.net.rest.options import parse_query
@@ -54,6 +56,7 @@ _HEADER_MAX: Final = 64 << 10
 AUDIT_ID: Final = "Audit-Id"  # A client may choose it; if not, each request gets a UUID.
 AUDIT_ID_MAX: Final = 64  # What is kept of one, as kube-apiserver keeps it; all of it is echoed.
 _TOKEN_REVIEWS: Final = "tokenreviews.authentication.k8s.io"
+_KEYS: Final = ("openid", "v1", "jwks")
 _SELF: Final = "system:apiserver"  # As whom the endpoint asks by itself.
 _STOP_S: Final = 0.2  # How long a request in flight has to end when the server stops.
 
@@ -225,6 +228,14 @@ class RestServer:
         except ApiError:
             return None
 
+    async def _keys(self) -> dict[str, Any]:
+        """Return the public keys of who signs tokens. Raises: ApiError; as `Backend.ask`."""
+        outcome = await self.backend.ask(Request("get", KEY_SET, user=_SELF))
+        told: dict[str, Any] = msgpack.unpackb(outcome.body)
+        if outcome.code >= 400:
+            raise error_of(told)
+        return told
+
     async def _answer(
         self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str
     ) -> web.StreamResponse:
@@ -237,6 +248,8 @@ class RestServer:
         target = paths.find(segments, catalogue)
         parameters = parse_query(query)
         accept = request.headers.get("Accept", "")
+        if target is None and segments == _KEYS:
+            return _document(key_set(await self._keys()), request, headers)
         if target is None:
             document = self._documents.find(segments, dict(parameters), accept, catalogue)
             return _document(document, request, headers)

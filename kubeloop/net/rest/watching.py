@@ -7,9 +7,10 @@ import msgpack
 import orjson
 
 from kubeloop.api.errors import ApiError
+from kubeloop.api.partial import partial
 from kubeloop.api.resources import Resource
 from kubeloop.net.choice import Choice, Object, transition
-from kubeloop.net.rest.encodings import Encodings, Text, encode, partial
+from kubeloop.net.rest.encodings import Encodings, Text, encode
 from kubeloop.net.rest.negotiation import Media
 from kubeloop.net.rest.rendering import Answers
 from kubeloop.store.facts import Fact

@@ -12,7 +12,7 @@ from request_server import NOW, Server
 
 from kubeloop.actors.requests import tokens
 from kubeloop.api.calls import Request
-from kubeloop.api.identity import account_of, account_user, groups_of, may_do_anything
+from kubeloop.api.identity import ISSUER, account_of, account_user, groups_of, may_do_anything
 
 ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
 AUTHN, AUTHZ = "authentication.k8s.io", "authorization.k8s.io"
@@ -57,7 +57,7 @@ def test_a_token_says_whose_it_is() -> None:
     assert claims["sub"] == "system:serviceaccount:default:robot"
     assert (claims["iat"], claims["exp"]) == (NOW, NOW + 3600)
     status = status_of(server, made["status"]["token"])
-    assert status["authenticated"] and status["audiences"] == [tokens.ISSUER]
+    assert status["authenticated"] and status["audiences"] == [ISSUER]
     assert (status["user"]["uid"], status["user"]["username"]) == (uid, claims["sub"])
     assert "system:serviceaccounts:default" in status["user"]["groups"]
 
