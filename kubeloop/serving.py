@@ -1,6 +1,6 @@
 """What a cluster is to its clients: requests, reads, watches; through a gate if there is one."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import InternalError, TooManyRequests
 from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
+from kubeloop.store.facts import prefix_of
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Hub
 
@@ -90,6 +91,11 @@ class Served:
             labels=wanted.labels,
             wake=wake,
         )
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many objects of each resource there are, by its id."""
+        stored = {one.stored_id for one in self.catalogue().resources if one.stored}
+        return {id_: len(self.store.list(prefix_of(id_)).keys) for id_ in sorted(stored)}
 
     def revision(self) -> int:
         """Return the newest durable revision."""

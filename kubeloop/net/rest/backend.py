@@ -42,6 +42,9 @@ class Backend(Protocol):
     def catalogue(self) -> Catalogue:
         """Return the kinds there are."""
 
+    def counts(self) -> Mapping[str, int]:
+        """Return how many objects of each resource there are, by its id."""
+
     def revision(self) -> int:
         """Return the newest durable revision."""
 

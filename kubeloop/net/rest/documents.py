@@ -108,7 +108,7 @@ class Documents:
         checks = [f"/{check}" for check in HEALTH]
         checks += [f"/{check}/{name}" for check in HEALTH for name in _CHECKS]
         others = ["/.well-known/openid-configuration", "/openid/v1/jwks", "/openapi/v2"]
-        others += ["/openapi/v3", "/version"]
+        others += ["/metrics", "/openapi/v3", "/version"]
         return sorted([*discovery.paths(catalogue), *checks, *others])
 
 

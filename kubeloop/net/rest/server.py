@@ -43,6 +43,7 @@ from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
 from kubeloop.net.rest.documents import Document, Documents, key_set
 from kubeloop.net.rest.handlers import Call, Handlers, Known, Reply, Stream
+from kubeloop.net.rest.metering import CONTENT_TYPE, Meter, Visit, What, what_of
 from kubeloop.net.rest.negotiation import JSON
 from kubeloop.net.rest.options import parse_query
 from kubeloop.net.rest.remote import Remote
@@ -57,6 +58,7 @@ AUDIT_ID: Final = "Audit-Id"  # A client may choose it; if not, each request get
 AUDIT_ID_MAX: Final = 64  # What is kept of one, as kube-apiserver keeps it; all of it is echoed.
 _TOKEN_REVIEWS: Final = "tokenreviews.authentication.k8s.io"
 _KEYS: Final = ("openid", "v1", "jwks")
+_METRICS: Final = ("metrics",)
 _SELF: Final = "system:apiserver"  # As whom the endpoint asks by itself.
 _STOP_S: Final = 0.2  # How long a request in flight has to end when the server stops.
 
@@ -92,7 +94,8 @@ class RestServer:
         self._documents = Documents(self.version, "")
         self._runner: web.ServerRunner | None = None
         self._bits = bits
-        self._heads: dict[bytes, Known] = {}  # Of GETs: what each asks for,
+        self._meter = Meter()
+        self._heads: dict[bytes, tuple[Known, What]] = {}  # Of GETs: what each asks for,
         self._heads_mean: Catalogue | None = None  # where these kinds are served.
 
     @property
@@ -137,7 +140,7 @@ class RestServer:
         return f"{host}:{self.port}"
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever goes wrong becomes a Status."""
+        """Answer one request, and take note of it."""
         id_ = request.headers.get(AUDIT_ID, "")
         if not (id_ and id_.isascii() and id_.isprintable()):
             id_ = new_uid(self._bits)
@@ -145,8 +148,20 @@ class RestServer:
         headers[AUDIT_ID] = id_
         headers["Cache-Control"] = _CACHE_CONTROL
         headers["Server"] = self.name
+        visit = Visit(self._meter)
         try:
-            return await self._answer(request, headers, id_[:AUDIT_ID_MAX])
+            response = await self._told(request, headers, id_[:AUDIT_ID_MAX], visit)
+            visit.code = response.status
+            return response
+        finally:
+            visit.end(asyncio.get_running_loop().time())
+
+    async def _told(
+        self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str, visit: Visit
+    ) -> web.StreamResponse:
+        """Answer, by a Status if need be."""
+        try:
+            return await self._answer(request, headers, id_, visit)
         except Overloaded as error:
             return _overloaded(error, headers)
         except Severed:
@@ -182,15 +197,18 @@ class RestServer:
         if catalogue is not self._heads_mean or len(self._heads) > _HEADS_MAX:
             self._heads_mean = catalogue
             self._heads.clear()
-        known = self._heads.get(head)
-        if known is None:
-            known = self._understand(head, catalogue)
-            if known is None:
+        now = asyncio.get_running_loop().time
+        began, found = now(), self._heads.get(head)
+        if found is None:
+            found = self._understand(head, catalogue)
+            if found is None:
                 return None
-            self._heads[head] = known
+            self._heads[head] = found
+        known, what = found
         body = self._handlers.get(known)
         if body is None:
             return None
+        self._meter.count(what, 200, now() - began)
         lines = (
             "HTTP/1.1 200 OK",
             f"{AUDIT_ID}: {new_uid(self._bits)}",
@@ -202,7 +220,7 @@ class RestServer:
         )
         return "\r\n".join(lines).encode() + body
 
-    def _understand(self, data: bytes, catalogue: Catalogue) -> Known | None:
+    def _understand(self, data: bytes, catalogue: Catalogue) -> tuple[Known, What] | None:
         """Return what the head of a GET asks for, None if that is nothing simple."""
         head = quick.read_head(data)
         if head is None:
@@ -224,9 +242,25 @@ class RestServer:
                 user=self._authenticator.user(authorization),
                 agent=headers.get("user-agent", ""),
             )
-            return self._handlers.known_get(call)
+            known = self._handlers.known_get(call)
+            return None if known is None else (known, what_of(call, connects=False))
         except ApiError:
             return None
+
+    async def _document(
+        self,
+        segments: tuple[str, ...],
+        parameters: list[tuple[str, str]],
+        accept: str,
+        catalogue: Catalogue,
+    ) -> Document:
+        """Return what is no resource. Raises: ApiError; as `Backend.ask`."""
+        if segments == _KEYS:
+            return key_set(await self._keys())
+        if segments == _METRICS:
+            text = self._meter.text(self.backend.counts(), self.version.document())
+            return Document(text, CONTENT_TYPE)
+        return self._documents.find(segments, dict(parameters), accept, catalogue)
 
     async def _keys(self) -> dict[str, Any]:
         """Return the public keys of who signs tokens. Raises: ApiError; as `Backend.ask`."""
@@ -237,7 +271,7 @@ class RestServer:
         return told
 
     async def _answer(
-        self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str
+        self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str, visit: Visit
     ) -> web.StreamResponse:
         raw_path, _, query = request.raw_path.partition("?")
         segments = paths.split(raw_path)
@@ -248,10 +282,11 @@ class RestServer:
         target = paths.find(segments, catalogue)
         parameters = parse_query(query)
         accept = request.headers.get("Accept", "")
-        if target is None and segments == _KEYS:
-            return _document(key_set(await self._keys()), request, headers)
+        now = asyncio.get_running_loop().time()
         if target is None:
-            document = self._documents.find(segments, dict(parameters), accept, catalogue)
+            document = await self._document(segments, parameters, accept, catalogue)
+            if document.status == 200:
+                visit.begin(What(request.method, subresource=raw_path), now)
             return _document(document, request, headers)
         call = Call(
             method=request.method,
@@ -266,7 +301,9 @@ class RestServer:
             id=id_,
         )
         sub = target.resource.subresource(target.subresource)
-        if sub is not None and sub.connects:
+        connects = sub is not None and sub.connects
+        visit.begin(what_of(call, connects=connects), now)
+        if connects:
             return await self._remote.handle(call, request, headers)
         reply = await self._handlers.handle(call)
         if isinstance(reply, Stream):

@@ -76,6 +76,9 @@ class FakeCluster:
     def catalogue(self) -> Catalogue:
         return BUILT_IN
 
+    def counts(self) -> Mapping[str, int]:
+        return {"configmaps": len(self.store.list("/registry/configmaps/").keys)}
+
     def revision(self) -> int:
         return self.store.durable
 

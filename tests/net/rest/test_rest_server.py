@@ -203,7 +203,7 @@ async def test_strangers_are_refused(server: RestServer, authorization: str) -> 
     ("method", "path", "status"),
     [
         ("GET", "/api/v1/nope", 404),
-        ("GET", "/metrics", 404),
+        ("GET", "/debug/pprof", 404),
         ("GET", "/apis/nope", 404),
         ("POST", "/apis/nope/v1/things", 404),
         ("GET", "/apis/apps/v9", 404),
