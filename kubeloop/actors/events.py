@@ -3,6 +3,7 @@
 Repeats of one event are counted in one object, as client-go's EventCorrelator does.
 """
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
@@ -24,6 +25,8 @@ class Recorder:
 
     def __init__(self, component: str, host: str = "") -> None:
         self.component, self.host = component, host
+        # Of two components that tell of one object at the same moment, neither may go unheard.
+        self._offset = zlib.crc32(f"{component} {host}".encode()) & 0xFFFFF
         self._known: OrderedDict[tuple[str, ...], tuple[str, int, float]] = OrderedDict()
 
     def record(
@@ -60,7 +63,7 @@ class Recorder:
                 body=msgpack.packb(change),
                 options={"patchType": "merge"},
             )
-        name = f"{metadata['name']}.{int(wall_s * 1e9) + len(self._known):x}"
+        name = f"{metadata['name']}.{int(wall_s * 1e9) + self._offset + len(self._known):x}"
         self._known[identity] = (name, 1, wall_s)
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)

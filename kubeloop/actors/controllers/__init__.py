@@ -9,9 +9,11 @@ from kubeloop.actors.controllers.deployment import DeploymentController
 from kubeloop.actors.controllers.disruption import DisruptionController
 from kubeloop.actors.controllers.endpoints import EndpointsController
 from kubeloop.actors.controllers.endpointslices import EndpointSliceController
+from kubeloop.actors.controllers.ephemeral_volumes import EphemeralVolumeController
 from kubeloop.actors.controllers.garbage import GarbageCollector
 from kubeloop.actors.controllers.job import JobController
 from kubeloop.actors.controllers.job_ttl import FinishedJobController
+from kubeloop.actors.controllers.local_path import LocalPathProvisioner
 from kubeloop.actors.controllers.namespaces import NamespaceController
 from kubeloop.actors.controllers.nodes import NodeLifecycleController
 from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
@@ -21,6 +23,7 @@ from kubeloop.actors.controllers.service_accounts import ServiceAccountControlle
 from kubeloop.actors.controllers.settings import Settings
 from kubeloop.actors.controllers.statefulset import StatefulSetController
 from kubeloop.actors.controllers.volume_binding import VolumeBindingController
+from kubeloop.actors.controllers.volume_expansion import VolumeExpansionController
 from kubeloop.actors.controllers.volume_protection import VolumeProtectionController
 from kubeloop.api.resources import RESOURCES
 
@@ -49,4 +52,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         ResourceQuotaController(),
         VolumeBindingController(),
         VolumeProtectionController(),
+        EphemeralVolumeController(),
+        LocalPathProvisioner(),
+        VolumeExpansionController(),
     ]

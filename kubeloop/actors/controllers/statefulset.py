@@ -1,7 +1,7 @@
 """StatefulSet: pods with names that stay, made in order, replaced in reverse order.
 
 A pod is made only where there is none of its name, and one that is being deleted is there until it
-is gone: so never are there two of one ordinal, whoever crashes.
+is gone: so never are there two of one ordinal, whoever crashes. Before the pod its claims are made.
 
 Source: Kubernetes, "StatefulSets"; kube-controller-manager's statefulset controller in behaviour:
 the order of steps, what waits for what, the texts of events.
@@ -33,6 +33,7 @@ from kubeloop.actors.controllers.revisions import (
     number,
     outdated,
 )
+from kubeloop.actors.controllers.stateful_claims import Claims, is_claim_of
 from kubeloop.actors.controllers.stateful_pods import (
     POD_NAME,
     counts,
@@ -47,6 +48,7 @@ from kubeloop.actors.controllers.stateful_pods import (
     well_in_s,
 )
 from kubeloop.actors.view import Index, Object, View
+from kubeloop.api.admission.volumes import CLAIMS
 from kubeloop.api.selectors import label_selector
 from kubeloop.store.facts import key_of
 
@@ -97,7 +99,7 @@ class StatefulSetController:
     """Work items are StatefulSets."""
 
     name = "statefulset-controller"
-    resources = (SETS, _PODS, REVISIONS)
+    resources = (SETS, _PODS, REVISIONS, CLAIMS)
     indexes: Mapping[tuple[str, str], Index] = {
         (SETS, "uid"): own_uid,
         (SETS, "namespace"): own_namespace,
@@ -109,13 +111,19 @@ class StatefulSetController:
 
     def __init__(self) -> None:
         self._write = Writer(self.name)
+        self._claims = Claims(self._write)
 
     def keys(
         self, key: str, before: Object | None, after: Object | None, view: View
     ) -> Iterable[str]:
-        resource, namespace, _ = split(key)
+        resource, namespace, name = split(key)
         if resource == SETS:
             yield key
+            return
+        if resource == CLAIMS:
+            for found in view.by(SETS, "namespace", namespace):
+                if is_claim_of(found, name):
+                    yield key_of(SETS, namespace, found["metadata"]["name"])
             return
         yield from owners(SETS, "StatefulSet", namespace, before, after)
         yield from adopters(SETS, after, view)
@@ -139,7 +147,10 @@ class StatefulSetController:
         pods = {o: pod for pod in mine if (o := ordinal_of(set_, pod)) is not None}
         ordinals = range(start, start + wanted)
         scene = _Scene(set_, pods, ordinals, current, line.update, now_s)
-        actions = [] if ending else self._step(scene, trouble)
+        owned = [] if ending else self._claims.owned(set_, pods, ordinals, view)
+        if owned:
+            return Result(owned)  # Before any of the pods ends: its claims may go with it.
+        actions = [] if ending else self._step(scene, view, trouble)
         events = [] if ending else _recreated(scene, actions)
         status = _status(scene)
         if status != (set_.get("status") or {}):
@@ -172,18 +183,21 @@ class StatefulSetController:
 
     # One set.
 
-    def _step(self, scene: _Scene, trouble: str) -> list[Action]:
+    def _step(self, scene: _Scene, view: View, trouble: str) -> list[Action]:
         """Return the next writes: first there are all, then none too many, then the right ones."""
         actions: list[Action] = []
         for ordinal in scene.ordinals:
             pod = scene.pods.get(ordinal)
+            phase = None if pod is None else (pod.get("status") or {}).get("phase")
             if pod is None:
-                actions.append(self._create(scene, ordinal))
+                actions += self._create(scene, ordinal, view)
                 well = False
-            elif (pod.get("status") or {}).get("phase") in DONE_PHASES:
+            elif phase in DONE_PHASES:
                 actions += [] if is_ending(pod) else [self._delete(scene, pod)]
                 well = False
             else:
+                if phase == "Pending" and not is_ending(pod):
+                    actions += self._claims.missing(scene.set_, ordinal, view)
                 well = scene.wait_s(pod) <= 0
             if not well and (scene.ordered or (actions and trouble)):
                 return actions
@@ -226,10 +240,14 @@ class StatefulSetController:
             actions.append(self._delete(scene, pod))
         return actions
 
-    def _create(self, scene: _Scene, ordinal: int) -> Action:
+    def _create(self, scene: _Scene, ordinal: int, view: View) -> list[Action]:
+        """Return the writes that make a pod's claims; once they are there, the pod."""
+        claims = self._claims.missing(scene.set_, ordinal, view)
+        if claims or self._claims.hinder(scene.set_, ordinal, view):
+            return claims
         old = scene.rolls and ordinal < scene.partition
         pod = new_pod(scene.set_, ordinal, scene.current if old else scene.update)
-        return _told(scene.set_, "create", pod, Action(self._write.create(pod)))
+        return [_told(scene.set_, "create", pod, Action(self._write.create(pod)))]
 
     def _delete(self, scene: _Scene, pod: Object) -> Action:
         action = Action(self._write.delete(pod), gone_is_fine=True)

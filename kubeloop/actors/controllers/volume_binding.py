@@ -1,9 +1,9 @@
 """Binding: a claim and a volume find each other, for each other alone.
 
 The volume is written first (`claimRef`, at the version that was free), then the claim; so a crash
-in between leaves a volume that is reserved, and whoever comes next goes on from there. Volumes are
-taken as they are: nobody here provisions them, grows them, or wipes what was on them. A volume
-whose claim is gone is Released, and stays so until somebody takes the `claimRef` away.
+in between leaves a volume that is reserved, and whoever comes next goes on from there. Who makes
+volumes for claims is told by an annotation that it is his turn. A volume whose claim is gone is
+Released; if it is to be kept, until somebody takes the `claimRef` away.
 
 A claim of a class that waits for its first consumer is bound when a pod that names it has a node,
 or when the scheduler says which (`volume.kubernetes.io/selected-node`).
@@ -31,21 +31,26 @@ from kubeloop.actors.controllers.volume_matching import (
     may_have,
     why_not,
 )
-from kubeloop.actors.controllers.volume_protection import PODS, claims_of
+from kubeloop.actors.controllers.volume_protection import PODS
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.admission.volumes import CLAIMS, CLASSES, VOLUMES, class_of
+from kubeloop.api.pod_claims import (
+    BETA_PROVISIONER,
+    BOUND_BY_CONTROLLER,
+    COMPLETED,
+    NO_PROVISIONER,
+    PROVISIONED_BY,
+    PROVISIONER,
+    SELECTED_NODE,
+    WAITS,
+    keys_of,
+    notes_of,
+)
 from kubeloop.store.facts import key_of
 
-BOUND_BY_CONTROLLER: Final = "pv.kubernetes.io/bound-by-controller"
-COMPLETED: Final = "pv.kubernetes.io/bind-completed"
-SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
-PROVISIONER: Final = "volume.kubernetes.io/storage-provisioner"
-BETA_PROVISIONER: Final = "volume.beta.kubernetes.io/storage-provisioner"
-NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
 _MISBOUND: Final = "Two claims are bound to the same volume, this one is bound incorrectly"
 _NODES: Final = "nodes"
-NEWS_S: Final = 15.0  # Why a claim waits is told while it is new: later it is no news.
-_WAITS: Final = "WaitForFirstConsumer"
+NEWS_S: Final = 15.0  # Why a claim waits is told while it, or who waits for it, is new.
 
 
 def _name_of_claim(volume: Object) -> list[str]:
@@ -76,7 +81,7 @@ class VolumeBindingController:
         (VOLUMES, "claimed"): _name_of_claim,
         (CLAIMS, "unbound"): _unbound,
         (CLAIMS, "volume"): _volume_of,
-        (PODS, "claim"): claims_of,
+        (PODS, "claim"): keys_of,
     }
 
     def __init__(self) -> None:
@@ -88,7 +93,7 @@ class VolumeBindingController:
         resource, _, name = split(key)
         if resource == PODS:
             for pod in (before, after):
-                for claim in claims_of(pod) if pod is not None else ():
+                for claim in keys_of(pod) if pod is not None else ():
                     yield key_of(CLAIMS, *claim.split("/"))
         elif resource == CLAIMS:
             yield key
@@ -106,8 +111,11 @@ class VolumeBindingController:
         result = self._reconcile(key, view)
         if not result.events:
             return result
-        age_s = now_s - unix_s(result.events[0].regarding["metadata"].get("creationTimestamp"))
-        return result if age_s < NEWS_S else replace(result, events=())
+        claim = result.events[0].regarding["metadata"]
+        pods = view.by(PODS, "claim", f"{claim.get('namespace', '')}/{claim['name']}")
+        began = [claim, *(pod["metadata"] for pod in pods)]
+        newest_s = max(unix_s(one.get("creationTimestamp")) for one in began)
+        return result if now_s - newest_s < NEWS_S else replace(result, events=())
 
     def _reconcile(self, key: str, view: View) -> Result:
         resource, namespace, name = split(key)
@@ -135,9 +143,11 @@ class VolumeBindingController:
             return self._bind(volume, claim)
         told = view.get(CLASSES, "", class_of(dict(claim)))
         node = self._node(claim, view)
-        waits = told is not None and told.get("volumeBindingMode") == _WAITS and node is None
+        waits = told is not None and told.get("volumeBindingMode") == WAITS and node is None
         volume = best_volume(view.list(VOLUMES), claim, node=node, reserved_only=waits)
-        return self._bind(volume, claim) if volume else self._unfound(claim, told, waits=waits)
+        if volume is not None:
+            return self._bind(volume, claim)
+        return self._waiting(claim, view) if waits else self._unfound(claim, told)
 
     def _node(self, claim: Object, view: View) -> Object | None:
         """Return the node a claim is needed on, None if no pod that names it has one."""
@@ -148,11 +158,19 @@ class VolumeBindingController:
         nodes = [view.get(_NODES, "", name) for name in sorted(filter(None, names))]
         return next((node for node in nodes if node is not None), None)
 
-    def _unfound(self, claim: Object, told: Object | None, *, waits: bool) -> Result:
+    def _waiting(self, claim: Object, view: View) -> Result:
+        """Tell whom a claim waits for that is to be bound where it is needed."""
+        metadata = claim["metadata"]
+        pods = view.by(PODS, "claim", f"{metadata['namespace']}/{metadata['name']}")
+        names = sorted(p["metadata"]["name"] for p in pods if not p["spec"].get("nodeName"))
+        if names:
+            text = f"waiting for pod{'s'[: len(names) > 1]} {','.join(names)} to be scheduled"
+            return Result(events=[Event(claim, "Normal", "WaitForPodScheduled", text)])
+        text = "waiting for first consumer to be created before binding"
+        return Result(events=[Event(claim, "Normal", "WaitForFirstConsumer", text)])
+
+    def _unfound(self, claim: Object, told: Object | None) -> Result:
         """Tell why a claim has no volume yet."""
-        if waits:
-            text = "waiting for first consumer to be created before binding"
-            return Result(events=[Event(claim, "Normal", "WaitForFirstConsumer", text)])
         if told is not None and told["provisioner"] != NO_PROVISIONER:
             who = told["provisioner"]
             text = (
@@ -205,6 +223,8 @@ class VolumeBindingController:
             return self._bind(volume, claim)
         status = dict(claim.get("status") or {})
         if volume is not None and is_bound_to(volume, claim):
+            if status.get("phase") == "Bound":
+                return NOTHING  # What it holds may grow: `volume_expansion`.
             status |= {
                 "phase": "Bound",
                 "accessModes": volume["spec"].get("accessModes") or [],
@@ -226,7 +246,7 @@ class VolumeBindingController:
             return self._told(volume, {**status, "phase": "Available"})
         claim = view.get(CLAIMS, reference.get("namespace") or "", reference.get("name") or "")
         if claim is None or claim["metadata"]["uid"] != reference["uid"]:
-            return self._told(volume, {**status, "phase": "Released"})
+            return self._released(volume, status)
         name = claim["spec"].get("volumeName")
         if name == volume["metadata"]["name"]:
             return self._told(volume, {**status, "phase": "Bound"})
@@ -239,6 +259,19 @@ class VolumeBindingController:
             spec["claimRef"] = kept
         freed = {**volume, "spec": spec, "metadata": {**volume["metadata"], "annotations": notes}}
         return Result([Action(self._write.update(freed), gone_is_fine=True)])
+
+    def _released(self, volume: Object, status: Mapping[str, Any]) -> Result:
+        """Tell that a volume's claim is gone, and if nobody can delete it, as it says, that too."""
+        policy = volume["spec"].get("persistentVolumeReclaimPolicy")
+        if policy != "Delete" or PROVISIONED_BY in notes_of(volume):
+            return self._told(volume, {**status, "phase": "Released"})
+        name = volume["metadata"]["name"]
+        why = (
+            f'error getting deleter volume plugin for volume "{name}": no deletable volume plugin'
+            " matched"
+        )
+        news = Event(volume, "Warning", "VolumeFailedDelete", why)
+        return self._told(volume, {**status, "phase": "Failed", "message": why}, news)
 
     def _told(self, obj: Object, status: Mapping[str, Any], news: Event | None = None) -> Result:
         """Return the write of a status, nothing if it is there."""

@@ -71,8 +71,20 @@ def why_not(volume: Object, claim: Object) -> str:
 def is_reachable(volume: Object, node: Object) -> bool:
     """Tell whether a volume can be used on a node."""
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
-    if not required:
-        return True
+    return not required or _is_chosen(required, node)
+
+
+def is_in_topology(told: Object, node: Object) -> bool:
+    """Tell whether a class may have volumes on a node. told: the class."""
+    labels = node["metadata"].get("labels") or {}
+    terms = told.get("allowedTopologies") or ()
+    return not terms or any(
+        all(labels.get(e["key"]) in e["values"] for e in t.get("matchLabelExpressions") or ())
+        for t in terms
+    )
+
+
+def _is_chosen(required: Any, node: Object) -> bool:
     affinity = {"requiredDuringSchedulingIgnoredDuringExecution": required}
     spec = {"containers": [], "affinity": {"nodeAffinity": affinity}}
     work = demand_of({"metadata": {"namespace": ""}, "spec": spec})

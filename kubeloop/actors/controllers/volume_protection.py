@@ -11,16 +11,10 @@ from typing import Final
 from kubeloop.actors.controllers.base import NOTHING, Action, Result, Writer, split
 from kubeloop.actors.view import Index, Object, View
 from kubeloop.api.admission.volumes import CLAIMS, PROTECTION, VOLUMES
+from kubeloop.api.pod_claims import keys_of
 from kubeloop.store.facts import key_of
 
 PODS: Final = "pods"
-
-
-def claims_of(pod: Object) -> list[str]:
-    """Index: the claims a pod names, as "namespace/name"."""
-    namespace = pod["metadata"].get("namespace", "")
-    sources = (v.get("persistentVolumeClaim") for v in pod["spec"].get("volumes") or ())
-    return [f"{namespace}/{source['claimName']}" for source in sources if source]
 
 
 class VolumeProtectionController:
@@ -28,7 +22,7 @@ class VolumeProtectionController:
 
     name = "volume-protection-controller"
     resources = (PODS, CLAIMS, VOLUMES)
-    indexes: Mapping[tuple[str, str], Index] = {(PODS, "claim"): claims_of}
+    indexes: Mapping[tuple[str, str], Index] = {(PODS, "claim"): keys_of}
 
     def __init__(self) -> None:
         self._write = Writer(self.name)
@@ -40,7 +34,7 @@ class VolumeProtectionController:
             yield key
             return
         for pod in (before, after):
-            for claim in claims_of(pod) if pod is not None else ():
+            for claim in keys_of(pod) if pod is not None else ():
                 yield key_of(CLAIMS, *claim.split("/"))
 
     def reconcile(self, key: str, view: View, now_s: float, trouble: str) -> Result:
