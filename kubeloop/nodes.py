@@ -13,6 +13,7 @@ from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.probes import Prober
 from kubeloop.actors.runtimes.protocol import Runtime
 from kubeloop.actors.runtimes.simulated import Ledger, Script, SimulatedRegistry, SimulatedRuntime
+from kubeloop.actors.runtimes.simulated_volumes import Disk
 from kubeloop.actors.world import Clock, OwnClock, World
 
 SIMULATED_POD_CIDR: Final = "127.244.0.0/16"  # A simulated pod may be dialled: that leads nowhere.
@@ -58,6 +59,7 @@ class SimulatedNodes:
     before:   those of an earlier cluster, that are started again: what their disks hold is kept.
     ledger:   what runs where, of all of them, and of those before.
     registry: where all of them have their images from.
+    remote:   where volumes are that are no node's own.
     runtimes: of those nodes there are, by name;  clocks: on the wall of each.
     """
 
@@ -79,6 +81,7 @@ class SimulatedNodes:
             SimulatedRegistry(images) if before is None else before.registry
         )
         self.clocks: dict[str, Clock] = {} if before is None else before.clocks
+        self.remote: Disk = Disk() if before is None else before.remote
         self._machines: dict[str, SimulatedRuntime] = {} if before is None else before._machines
 
     async def start(self) -> None:
@@ -93,7 +96,12 @@ class SimulatedNodes:
         runtime = self._machines.get(name)
         if runtime is None:
             runtime = self._machines[name] = SimulatedRuntime(
-                world, images=self.images, node=name, ledger=self.ledger, registry=self.registry
+                world,
+                images=self.images,
+                node=name,
+                ledger=self.ledger,
+                registry=self.registry,
+                remote=self.remote,
             )
         runtime.world = world
         self.runtimes[name] = runtime

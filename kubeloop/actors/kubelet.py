@@ -46,6 +46,8 @@ from kubeloop.actors.probes import Prober
 from kubeloop.actors.registration import EVENTS, Registration
 from kubeloop.actors.runtimes.protocol import Exited, ImageRecord, Runtime, SandboxRecord
 from kubeloop.actors.signing import ERA_BITS, Signer
+from kubeloop.actors.volume_keeper import AGAIN_S, TAG, VolumeKeeper
+from kubeloop.api.admission.volumes import VOLUMES
 from kubeloop.store.facts import Fact, key_of
 
 __all__ = ["Kubelet", "NodeConfig"]
@@ -88,6 +90,7 @@ class Kubelet(AsyncActor):
         self._signer = Signer(name, user, self.world.rng.getrandbits(ERA_BITS))
         self.images = ImageKeeper(node, self.pulls, self.registration)
         self.pressure = Pressure(node)
+        self.volumes = VolumeKeeper(node.name)
 
     def on_start(self) -> None:
         self.runtime.listen(self._on_exit)
@@ -110,6 +113,8 @@ class Kubelet(AsyncActor):
             if uid in self.pods:
                 self._sync(self.pods[uid], now)
         self._relieve(now)
+        for name, path in self.volumes.take_due():
+            self.run(self.work.wipe(name, path), f"wipe {name}")
         for request in self.registration.turn(now, self.world.wall()):
             self._ask(request)
         if now >= self.images.collect_at:
@@ -146,6 +151,7 @@ class Kubelet(AsyncActor):
         self._listed = {}
         self._uids.clear()
         self.references.clear()
+        self.volumes.clear()
         self.registration.start_over()
         self.reports = {uid: Report() for uid in self.reports}
 
@@ -157,6 +163,8 @@ class Kubelet(AsyncActor):
                 self.registration.observe(fact.object(), fact.revision)
         else:
             self.references.fold(fact)
+            if fact.resource == VOLUMES:
+                self.volumes.fold(fact)
             for uid in [uid for uid, keys in self._missing.items() if fact.key in keys]:
                 del self._missing[uid]
                 self._dirty[uid] = None
@@ -237,7 +245,10 @@ class Kubelet(AsyncActor):
 
     def _answered(self, outcome: Outcome, now: float) -> None:
         kind, _, uid = outcome.tag.partition("/")
-        if kind != "pod":
+        if kind == TAG:
+            if self.volumes.answered(uid, outcome):
+                self.run(self.work.wipe(uid, "", after_s=AGAIN_S), f"tell of {uid}")
+        elif kind != "pod":
             self.registration.answered(outcome, now)
             for reason in EVENTS if outcome.tag == "node" and outcome.code == 201 else ():
                 message = f"Node {self.node.name} status is now: {reason}"
@@ -366,6 +377,9 @@ class Kubelet(AsyncActor):
             self._pulled(content, now)
         elif note.topic == "collected":
             self._collected(content, now)
+        elif note.topic == "wiped":
+            if request := self.volumes.wiped(content):
+                self._ask(request)
         elif note.topic == "usage":
             self.pressure.usage = Usage(*content)
         elif content[0] in self.pods:

@@ -21,6 +21,7 @@ Object = Mapping[str, Any]
 
 REQUEST_S: Final = 120.0  # As the kubelet's --runtime-request-timeout.
 HOOK_GRACE_MIN_S: Final = 2.0  # What a container still gets after a preStop hook used all.
+WIPE_AGAIN_S: Final = 10.0
 OUTPUT_MAX: Final = 10 * 1024  # How much of a probe's output is told.
 _TIMED_OUT: Final = "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
 
@@ -112,6 +113,19 @@ class PodWork:
         with suppress(RuntimeFailure, TimeoutError):
             async with asyncio.timeout(REQUEST_S):
                 await self.runtime.remove_container(uid, name, attempt)
+
+    async def wipe(self, name: str, path: str, *, after_s: float = 0.0) -> bytes:
+        """Note "wiped": the volume. What cannot be wiped is tried again until it can.
+
+        path: "" if it was, and only that is to be told;  after_s: how long to wait first.
+        """
+        await asyncio.sleep(after_s)
+        while path:
+            with suppress(RuntimeFailure):
+                await self.runtime.remove_volume(path)
+                break
+            await asyncio.sleep(WIPE_AGAIN_S)
+        return Note.of("wiped", name)
 
     async def pull(self, image: str) -> bytes:
         """Note "pulled": image, seconds, [digest, names, size] or None, reason and why not."""

@@ -3,7 +3,7 @@
 Source: k8s.io/component-helpers/storage/volume, FindMatchingVolume.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -24,27 +24,43 @@ def best_volume(
     node:          where it is needed, None if anywhere will do.
     reserved_only: the claim waits for a pod: it gets only what somebody reserved for it.
     """
-    fitting = [
+    fitting = _fitting(volumes, claim)
+    reserved = [volume for volume in fitting if volume["spec"].get("claimRef")]
+    if reserved or reserved_only:
+        return min(reserved, key=_name, default=None)
+    free = (v for v in _free(fitting, claim) if node is None or is_reachable(v, node))
+    return min(free, key=_worth, default=None)
+
+
+def fitting_volumes(volumes: Iterable[Object], claim: Object) -> list[Object]:
+    """Return the volumes a claim may get, wherever they are: what is reserved, or the best first.
+
+    Several are reserved if somebody has reserved them all.
+    """
+    fitting = _fitting(volumes, claim)
+    reserved = [volume for volume in fitting if volume["spec"].get("claimRef")]
+    return sorted(reserved, key=_name) or sorted(_free(fitting, claim), key=_worth)
+
+
+def _fitting(volumes: Iterable[Object], claim: Object) -> list[Object]:
+    return [
         volume
         for volume in volumes
         if may_have(volume, claim)
         and not why_not(volume, claim)
         and not volume["metadata"].get("deletionTimestamp")
     ]
-    reserved = [volume for volume in fitting if volume["spec"].get("claimRef")]
-    if reserved or reserved_only:
-        return min(reserved, key=_name, default=None)
+
+
+def _free(fitting: Iterable[Object], claim: Object) -> Iterator[Object]:
+    """Yield those of the fitting volumes that nobody has reserved and the claim may choose."""
     selector = label_selector(claim["spec"].get("selector"))
-    free = [
-        volume
-        for volume in fitting
-        if (volume.get("status") or {}).get("phase") == "Available"
-        and class_of(dict(volume)) == class_of(dict(claim))
-        and ("selector" not in claim["spec"]
-             or selector.matches(volume["metadata"].get("labels") or {}))
-        and (node is None or is_reachable(volume, node))
-    ]  # fmt: skip
-    return min(free, key=_worth, default=None)
+    for volume in fitting:
+        free = (volume.get("status") or {}).get("phase") == "Available"
+        labels = volume["metadata"].get("labels") or {}
+        chosen = "selector" not in claim["spec"] or selector.matches(labels)
+        if free and chosen and class_of(dict(volume)) == class_of(dict(claim)):
+            yield volume
 
 
 def is_bound_to(volume: Object, claim: Object) -> bool:

@@ -6,7 +6,7 @@ from kubeloop.actors.pods.downward import ConfigError, Host, field_of, resource_
 from kubeloop.actors.pods.expansion import expand
 from kubeloop.actors.pods.references import References, data_of
 from kubeloop.actors.pods.state import Object, Pod
-from kubeloop.actors.pods.volumes import mounts
+from kubeloop.actors.pods.volumes import mounted
 from kubeloop.actors.runtimes.protocol import ContainerSpec, SandboxSpec
 
 _SOURCES: Final = (("configMap", "configmaps"), ("secret", "secrets"))
@@ -30,7 +30,7 @@ def container_spec(
     """Return what the runtime needs to start a container. Raises: ConfigError, MountError."""
     spec = pod.container_spec(name)
     env = variables(pod, spec, references, host)
-    files, shared = mounts(pod, spec, references, host)
+    found = mounted(pod, spec, references, host, env)
     return ContainerSpec(
         pod_uid=pod.uid,
         name=name,
@@ -44,8 +44,9 @@ def container_spec(
         stdin_once=bool(spec.get("stdinOnce")),
         tty=bool(spec.get("tty")),
         annotations=pod.spec["metadata"].get("annotations") or {},
-        files=files,
-        shared=shared,
+        files=found.files,
+        shared=found.shared,
+        mounts=found.mounts,
     )
 
 

@@ -39,6 +39,9 @@ def fold(pod: Pod, topic: str, content: Sequence[Any], now: float) -> Sequence[A
 
 def _started(pod: Pod, content: Sequence[Any], now: float) -> Sequence[Action]:
     _, name, attempt, container_id, image, identity, at_s, reason, message, hook = content
+    if reason == "FailedMount":
+        life.not_started(pod, name, "", "", now + CONFIG_RETRY_S)
+        return [Tell("Warning", reason, message)]
     if reason:
         life.not_started(pod, name, reason, message, now + CONFIG_RETRY_S)
         return [Tell("Warning", "Failed", f"Error: {message}", name)]

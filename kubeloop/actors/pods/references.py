@@ -1,6 +1,7 @@
-"""What pods refer to: ConfigMaps, Secrets and Services, kept packed until somebody needs one. Pure.
+"""What pods refer to: ConfigMaps, Secrets, Services and claims, kept packed until one is needed.
 
-Every kubelet hears of all of them and needs few, so an object is decoded when a pod asks for it.
+Pure. Every kubelet hears of all of them and needs few, so an object is decoded when it is asked
+for.
 """
 
 import base64
@@ -10,9 +11,11 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.pods.state import specs_of
+from kubeloop.api.admission.volumes import CLAIMS, VOLUMES
+from kubeloop.api.pod_claims import wanted_by
 from kubeloop.store.facts import Fact, key_of, prefix_of
 
-RESOURCES: Final = ("services", "configmaps", "secrets")
+RESOURCES: Final = ("services", "configmaps", "secrets", CLAIMS, VOLUMES)
 MASTER: Final = ("default", "kubernetes")  # The Service every pod is told of.
 _NAMING: Final = {
     "configMap": ("configmaps", "name"),
@@ -73,7 +76,7 @@ class References:
 
 
 def named_by(pod: Mapping[str, Any]) -> frozenset[str]:
-    """Return the store keys of the ConfigMaps and Secrets that a pod's containers are made from."""
+    """Return the store keys of the ConfigMaps, Secrets and claims that a pod's containers need."""
     sources: list[Mapping[str, Any]] = []
     for container in specs_of(pod):
         sources += container.get("envFrom") or ()
@@ -86,6 +89,7 @@ def named_by(pod: Mapping[str, Any]) -> frozenset[str]:
             if wanted := source.get(field):
                 name = wanted.get(naming) or wanted.get("name") or ""
                 found.add(key_of(resource, namespace, name))
+    found |= {key_of(CLAIMS, namespace, wanted.claim) for wanted in wanted_by(pod)}
     return frozenset(found)
 
 

@@ -1,14 +1,20 @@
-"""The volumes a kubelet fills itself: configMap, secret, downwardAPI, projected, emptyDir. Pure.
+"""The volumes of a container: what a kubelet fills itself, and what is mounted from its node. Pure.
 
+configMap, secret, downwardAPI and projected are filled; emptyDir, hostPath and claims are mounted.
 What else a volume may be, the runtime supports or refuses (`Runtime.unsupported`).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from kubeloop.actors.pods.claims import ClaimError, mount_of
 from kubeloop.actors.pods.downward import ConfigError, Host, field_of, resource_of
+from kubeloop.actors.pods.expansion import expand
 from kubeloop.actors.pods.references import References, data_of
 from kubeloop.actors.pods.state import Object, Pod
+from kubeloop.actors.runtimes.protocol import Mount
+from kubeloop.api.pod_claims import wanted_by
 
 Files = dict[str, bytes]
 FILLED: Final = ("configMap", "secret", "downwardAPI", "projected")
@@ -19,25 +25,61 @@ class MountError(Exception):
     """A volume cannot be filled; the text is that of the FailedMount event."""
 
 
-def mounts(
-    pod: Pod, container: Object, references: References, host: Host
-) -> tuple[dict[str, Mapping[str, bytes]], dict[str, str]]:
-    """Return (mount path → files, mount path → emptyDir) of a container. Raises: MountError."""
-    wanted = container.get("volumeMounts") or ()
+@dataclass(slots=True)
+class Mounted:
+    """What a container mounts: mount path → files, mount path → emptyDir, and all else."""
+
+    files: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    mounts: list[Mount] = field(default_factory=list)
+
+
+def mounted(
+    pod: Pod, container: Object, references: References, host: Host, env: Mapping[str, str]
+) -> Mounted:
+    """Return what a container mounts. Raises: MountError."""
+    found, wanted = Mounted(), container.get("volumeMounts") or ()
     if not wanted:
-        return {}, {}
+        return found
     volumes = {volume["name"]: volume for volume in pod.spec["spec"].get("volumes") or ()}
-    files: dict[str, Mapping[str, bytes]] = {}
-    shared: dict[str, str] = {}
-    for mount in wanted:
+    claims = {claim.volume: claim for claim in wanted_by(pod.spec)}
+    for given in wanted:
+        mount = _expanded(given, env)
         volume, path = volumes.get(mount["name"]), mount["mountPath"]
         if volume is None:
             raise MountError(f'the pod has no volume "{mount["name"]}"')
         if volume.get("emptyDir") is not None:
-            shared[path] = volume["name"]
+            if mount.get("subPath") or mount.get("readOnly"):
+                empty = Mount(target=path, volume=volume["name"], empty=volume["name"])
+                found.mounts.append(_part(empty, mount))
+            else:
+                found.shared[path] = volume["name"]
+        elif volume["name"] in claims:
+            try:
+                claimed = mount_of(pod, claims[volume["name"]], references, path)
+            except ClaimError as error:
+                raise MountError(str(error)) from error
+            found.mounts.append(_part(claimed, mount))
+        elif (source := volume.get("hostPath")) is not None:
+            kind = source.get("type") or ""
+            there = Mount(target=path, volume=volume["name"], host=source["path"], kind=kind)
+            found.mounts.append(_part(there, mount))
         elif any(volume.get(source) is not None for source in FILLED):
-            files[path] = _below(_fill(pod, container, volume, references, host), mount)
-    return files, shared
+            files = _fill(pod, container, volume, references, host)
+            found.files[path] = _below(files, mount)
+    return found
+
+
+def _expanded(mount: Object, env: Mapping[str, str]) -> Object:
+    """Return a mount whose subPath is told, if it is told by variables."""
+    told = mount.get("subPathExpr")
+    return {**mount, "subPath": expand(told, env)} if told else mount
+
+
+def _part(whole: Mount, mount: Object) -> Mount:
+    """Return what a mount shows of a volume."""
+    read_only = whole.read_only or bool(mount.get("readOnly"))
+    return replace(whole, sub_path=(mount.get("subPath") or "").strip("/"), read_only=read_only)
 
 
 def _below(files: Files, mount: Object) -> Files:

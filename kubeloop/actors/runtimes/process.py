@@ -22,6 +22,7 @@ from typing import Any
 
 from kubeloop.actors.pods.pressure import Usage
 from kubeloop.actors.runtimes import process_launch as launch
+from kubeloop.actors.runtimes import process_volumes
 from kubeloop.actors.runtimes.connections import SocketConnection
 from kubeloop.actors.runtimes.process_containers import Containers
 from kubeloop.actors.runtimes.process_images import ImageSource, NodeImages
@@ -50,7 +51,8 @@ logger = logging.getLogger("kubeloop.runtime")
 class ProcessRuntime:
     """Implements `Runtime` for one node; `network` is the network of its pods.
 
-    state:      a directory of the node's own: images stay in it, pods are gone after a restart.
+    state:      a directory of the node's own: images and volumes stay in it, pods are gone after a
+                restart.
     source:     where images are pulled from.
     namespaces: False does without them; None finds out whether the host allows them.
     """
@@ -173,6 +175,12 @@ class ProcessRuntime:
         if pod is not None and run is not None and not run.running:
             pod.runs[container].remove(run)
             await asyncio.to_thread(remove_tree, run.directory)
+
+    async def remove_volume(self, path: str) -> None:
+        try:
+            await asyncio.to_thread(process_volumes.remove, self.state / "host", path)
+        except OSError as error:
+            raise RuntimeFailure("VolumeFailedDelete", str(error)) from error
 
     def signal(self, pod_uid: str, container: str, number: int) -> None:
         """Send a signal to a running container's first process; harmless if there is none."""

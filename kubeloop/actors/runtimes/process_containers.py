@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kubeloop.actors.runtimes import process_launch as launch
 from kubeloop.actors.runtimes import process_skeleton as skeleton
+from kubeloop.actors.runtimes import process_volumes
 from kubeloop.actors.runtimes.process_images import NodeImage, NodeImages
 from kubeloop.actors.runtimes.process_layers import remove_tree
 from kubeloop.actors.runtimes.process_logs import Log, Output
@@ -62,6 +63,10 @@ class Containers:
             why = f"unable to start container process: {told or error}"
             message = f'failed to start container "{spec.name}": {why}'
             raise RuntimeFailure("RunContainerError", message) from error
+        except RuntimeFailure:  # A volume cannot be mounted.
+            self._forget(pod, run)
+            await asyncio.to_thread(remove_tree, run.directory)
+            raise
         except asyncio.CancelledError:
             channel.tell({"op": "kill", "key": run.key, "signal": int(signal.SIGKILL)})
             if not run.outputs:
@@ -205,7 +210,7 @@ class Containers:
         }
         image = run.image
         run.termination_log.touch(mode=0o666)
-        volumes = list(_volumes(pod, run))
+        volumes = list(_volumes(self.state / "host", pod, run))
         root = run.directory / "root"
         if not abilities.namespaces:
             shutil.copytree(image.root, root, symlinks=True)
@@ -331,8 +336,8 @@ def _terminal(run: Run) -> Iterator[list[int]]:
         os.close(theirs)
 
 
-def _volumes(pod: Pod, run: Run) -> Iterator[launch.Volume]:
-    """Write the pod's volumes where they can be mounted from, and yield them."""
+def _volumes(host: Path, pod: Pod, run: Run) -> Iterator[launch.Volume]:
+    """Write the pod's volumes where they can be mounted from, and yield them. host: the node's."""
     spec = run.spec
     for number, (target, files) in enumerate(spec.files.items()):
         source = run.directory / "volumes" / str(number)
@@ -348,6 +353,7 @@ def _volumes(pod: Pod, run: Run) -> Iterator[launch.Volume]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
         yield launch.Volume(str(source), target, read_only=True)
+    yield from process_volumes.volumes(host, pod.directory, iter(spec.mounts))
     for target, name in spec.shared.items():
         source = pod.directory / "volumes" / name
         source.mkdir(parents=True, exist_ok=True, mode=0o777)
@@ -361,4 +367,4 @@ def _link_volumes(root: Path, volumes: Sequence[launch.Volume]) -> None:
         place = Path(os.path.normpath(root / volume.target.lstrip("/")))
         if place.is_relative_to(root) and not os.path.lexists(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(volume.source)
+            place.symlink_to(Path(volume.source, *volume.beneath))

@@ -20,7 +20,8 @@ HOST_DIRECTORIES: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", 
 BIN: Final = "/opt/kubeloop/bin"  # The last place where a program is looked for: our python3.
 TERMINATION_LOG: Final = "/dev/termination-log"
 
-_VOLUMES: Final = ("configMap", "secret", "downwardAPI", "projected", "emptyDir")
+_VOLUMES: Final = ("configMap", "secret", "downwardAPI", "projected", "emptyDir", "hostPath",
+                   "persistentVolumeClaim", "ephemeral")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,15 @@ def _strings(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Something of the host that appears in a container. source: absolute."""
+    """Something of the host that appears in a container.
+
+    source: absolute;  beneath: what of it, by a path that containers may have changed.
+    """
 
     source: str
     target: str
     read_only: bool
+    beneath: tuple[str, ...] = ()
 
 
 def arguments(spec: ContainerSpec, image: ImageConfig) -> list[str]:
@@ -169,7 +174,12 @@ def root_of(
         "python": python(),
         "etc": str(etc or ""),
         "mounts": [
-            {"source": v.source, "target": posixpath.join("/", v.target), "read_only": v.read_only}
+            {
+                "source": v.source,
+                "beneath": list(v.beneath),
+                "target": posixpath.join("/", v.target),
+                "read_only": v.read_only,
+            }
             for v in volumes
         ],
     }

@@ -33,6 +33,28 @@ class SandboxSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Something of the node, or of the pod, that appears in a container.
+
+    target:   where;  volume: what it is called when it fails.
+    empty:    the emptyDir it is, or
+    host:     the path of the node it is; with
+    remote:   what it is instead, if it is not the node's: "nfs", "csi DRIVER"; host names it.
+    kind:     what must be at the path: a type of hostPath, or "Local"; see `pods.host_paths`.
+    sub_path: only what is there below it, made if it is missing.
+    """
+
+    target: str
+    volume: str = ""
+    empty: str = ""
+    host: str = ""
+    remote: str = ""
+    kind: str = ""
+    sub_path: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """A container to start. command and args as in the pod; empty: those of the image."""
 
@@ -53,6 +75,8 @@ class ContainerSpec:
     The file name "" says that the mount path itself is the file (a subPath)."""
     shared: Mapping[str, str] = field(default_factory=dict)
     """Mounted emptyDirs: mount path → volume name; shared by the pod, gone with its sandbox."""
+    mounts: Sequence[Mount] = ()
+    """What else is mounted: what outlives the pod, and parts of emptyDirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +164,7 @@ class Runtime(Protocol):
         """Return why this runtime cannot run a Pod as its spec says; "" if it can.
 
         "hostPath volumes are not supported: …": shown to the user in an event, the pod waits.
-        configMap, secret, downwardAPI, projected and emptyDir volumes come with `ContainerSpec`.
+        Volumes come with `ContainerSpec`.
         """
 
     async def start_sandbox(self, spec: SandboxSpec) -> str:
@@ -150,7 +174,10 @@ class Runtime(Protocol):
         """
 
     async def start_container(self, spec: ContainerSpec) -> str:
-        """Start a container in its pod's sandbox; return its id. Raises: RuntimeFailure."""
+        """Start a container in its pod's sandbox; return its id.
+
+        Raises: RuntimeFailure, "FailedMount" if one of its mounts cannot be.
+        """
 
     async def stop_container(self, pod_uid: str, container: str, *, grace_s: float) -> None:
         """Send TERM, after `grace_s` KILL; return when it is gone. `Exited` is reported too.
@@ -166,6 +193,12 @@ class Runtime(Protocol):
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         """Kill whatever is left of the pod and free what it used, logs included."""
+
+    async def remove_volume(self, path: str) -> None:
+        """Delete what is at a path of the node, with all in it; harmless if nothing is.
+
+        Raises: RuntimeFailure.
+        """
 
     async def exec(
         self, pod_uid: str, container: str, command: Sequence[str], *, timeout_s: float

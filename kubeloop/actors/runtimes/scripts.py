@@ -4,12 +4,13 @@ A pod overrides the script of its images by annotations. `kubeloop.dev/sim.run-s
 its containers, `kubeloop.dev/sim.web.run-s: "3"` for the one called web. What may be set:
 
     start-s run-s exit-code fails ready-after-s fails-after-s probe-results term-s start-error log
-    exec http memory disk
+    exec http memory disk write
 
 `fails` is a list of exit codes, "1,1,0"; `probe-results` a list of "ok" and "fail"; `log` is text;
 `exec` a JSON object that says what `kubectl exec` finds: command line → what it prints, or
 {"stdout": …, "stderr": …, "code": 0, "takes-s": 0}; `http` the body of what is answered to HTTP;
-`memory` and `disk` are quantities: what a run uses of its node.
+`memory` and `disk` are quantities: what a run uses of its node; `write` is a JSON object: file in a
+volume → the line every run adds to it.
 """
 
 import json
@@ -51,6 +52,7 @@ class Script:
     http:          the body of what its ports answer to HTTP; None: nobody is there who answers.
     term_s:        how long it takes to end after TERM; None: only KILL ends it.
     memory_bytes, disk_bytes: what a run uses of its node.
+    writes:        (file in a volume, line) that a run adds when it begins.
     pull_s, pull_error, size_bytes: the image itself; with an error it cannot be pulled.
     """
 
@@ -73,6 +75,7 @@ class Script:
     size_bytes: int = 10_000_000
     memory_bytes: int = 0
     disk_bytes: int = 0
+    writes: tuple[tuple[str, str], ...] = ()
 
     def uses(self) -> Mapping[str, int]:
         """Return what a run uses of its node, by resource; nothing is left out."""
@@ -127,13 +130,24 @@ def _seconds(text: str) -> float | None:
 
 
 def _commands(text: str) -> Sequence[Command]:
-    try:
-        told = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    told = _json(text)
     if not isinstance(told, dict):
         raise ValueError("it must be an object: command line → what it prints")
     return tuple(_command(line, does) for line, does in told.items())
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _writes(text: str) -> Sequence[tuple[str, str]]:
+    told = _json(text)
+    if not isinstance(told, dict) or not all(isinstance(line, str) for line in told.values()):
+        raise ValueError("it must be an object: file → line")
+    return tuple(told.items())
 
 
 def _command(line: str, does: Any) -> Command:
@@ -160,6 +174,7 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "term-s": ("term_s", _seconds),
     "exec": ("commands", _commands),
     "http": ("http", str),
+    "write": ("writes", _writes),
     "memory": ("memory_bytes", quantities.value),
     "disk": ("disk_bytes", quantities.value),
     "log": ("log", lambda text: tuple(text.splitlines())),

@@ -30,6 +30,7 @@ from kubeloop.actors.runtimes.scripts import DEFAULT, Script, annotated
 from kubeloop.actors.runtimes.sessions import AttachedSession
 from kubeloop.actors.runtimes.simulated_process import Process, Sandbox
 from kubeloop.actors.runtimes.simulated_registry import SimulatedRegistry
+from kubeloop.actors.runtimes.simulated_volumes import Disk, Inside
 from kubeloop.actors.world import World
 from kubeloop.api.streams import Connection
 from kubeloop.api.times import parse
@@ -48,6 +49,7 @@ class SimulatedRuntime:
     images:   the script of each image, by the name pods use; others do as `Script()` says.
     node:     how the ledger calls this node.
     registry: where it pulls from; others may do so, too.
+    remote:   the disk of volumes that are not the node's own; others may mount them, too.
     """
 
     name = "simulated"
@@ -60,10 +62,12 @@ class SimulatedRuntime:
         node: str = "",
         ledger: Ledger | None = None,
         registry: SimulatedRegistry | None = None,
+        remote: Disk | None = None,
     ) -> None:
         self.world, self.scripts, self.node = world, dict(images or {}), node
         self.ledger = ledger or Ledger()
         self.registry = registry or SimulatedRegistry(self.scripts)
+        self.disk, self.remote = Disk(), remote or Disk()
         self._lags: list[list[float]] = []
         self._stalls: list[asyncio.Event] = []
         self._on_exit: Callable[[Exited], None] = lambda _: None
@@ -110,16 +114,7 @@ class SimulatedRuntime:
         return Usage(others, pods)
 
     def sandboxes(self) -> Sequence[SandboxRecord]:
-        return [
-            SandboxRecord(
-                pod_uid=uid,
-                namespace=sandbox.spec.namespace,
-                name=sandbox.spec.name,
-                ip=sandbox.ip,
-                containers=tuple(process.record() for process in sandbox.processes()),
-            )
-            for uid, sandbox in self._sandboxes.items()
-        ]
+        return [sandbox.record() for sandbox in self._sandboxes.values()]
 
     def unsupported(self, pod: Mapping[str, Any]) -> str:
         """Nothing is: what is only simulated can be anything."""
@@ -190,7 +185,11 @@ class SimulatedRuntime:
         runs = sandbox.runs.setdefault(spec.name, [])
         if any(process.running for process in runs):
             raise RuntimeFailure("CreateContainerError", f"container {spec.name} runs already")
+        inside = Inside(spec, node=self.disk, remote=self.remote, own=sandbox.disk)
         process = self._begin(spec, script)
+        process.inside = inside
+        for path, line in script.writes:
+            inside.write(path, f"{line}\n".encode(), append=True)
         runs.append(process)
         self._set_ending(process)
         return process.id
@@ -250,6 +249,10 @@ class SimulatedRuntime:
                 for process in sandbox.runs[container]
                 if process.running or process.spec.attempt != attempt
             ]
+
+    async def remove_volume(self, path: str) -> None:
+        await self._awake()
+        self.disk.remove(path)
 
     def kill(self, pod_uid: str, container: str, *, code: int = _KILLED, reason: str = "") -> None:
         """Have a running container's process end now, as if something had killed it.
@@ -386,7 +389,9 @@ class SimulatedRuntime:
         self, pod_uid: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> commands.SimulatedSession:
         process = await self._found(pod_uid, container)
-        session = commands.start(self.world, process.script, command, stdin=stdin)
+        session = commands.start(
+            self.world, process.script, command, stdin=stdin, inside=process.inside
+        )
         process.run(session)
         return session
 

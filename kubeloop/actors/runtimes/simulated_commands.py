@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from kubeloop.actors.runtimes import simulated_volumes as files
 from kubeloop.actors.runtimes.protocol import RuntimeFailure
 from kubeloop.actors.runtimes.scripts import PREFIX, Command, Script
 from kubeloop.actors.runtimes.sessions import STDERR, STDOUT, Queue
+from kubeloop.actors.runtimes.simulated_volumes import Inside
 from kubeloop.actors.world import World
 
 HEAD_MAX: Final = 64 << 10
@@ -67,8 +69,10 @@ class SimulatedSession:
         self._queue.end()
 
 
-def start(world: World, script: Script, argv: Sequence[str], *, stdin: bool) -> SimulatedSession:
-    """Start a command. Raises: RuntimeFailure if there is none."""
+def start(
+    world: World, script: Script, argv: Sequence[str], *, stdin: bool, inside: Inside | None = None
+) -> SimulatedSession:
+    """Start a command. inside: the files it sees. Raises: RuntimeFailure if there is none."""
     if not argv:
         raise RuntimeFailure("ExecError", "no command is given")
     line = " ".join(argv)
@@ -76,6 +80,9 @@ def start(world: World, script: Script, argv: Sequence[str], *, stdin: bool) -> 
         for command in script.commands:
             if command.line == wanted:
                 return SimulatedSession(world, command, stdin=stdin, cat=False)
+    about_files = None if inside is None else files.command(inside, argv)
+    if about_files is not None:
+        return SimulatedSession(world, about_files, stdin=stdin, cat=False)
     built_in = _built_in(argv, line)
     if built_in is None:
         why = f'failed to exec in container: exec: "{argv[0]}": executable file not found in $PATH'

@@ -3,10 +3,16 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from kubeloop.actors.runtimes.protocol import ContainerRecord, ContainerSpec, SandboxSpec
+from kubeloop.actors.runtimes.protocol import (
+    ContainerRecord,
+    ContainerSpec,
+    SandboxRecord,
+    SandboxSpec,
+)
 from kubeloop.actors.runtimes.scripts import Script
 from kubeloop.actors.runtimes.sessions import AttachedSession
 from kubeloop.actors.runtimes.simulated_commands import SimulatedSession
+from kubeloop.actors.runtimes.simulated_volumes import Disk, Inside
 from kubeloop.actors.world import Timer
 
 
@@ -16,6 +22,7 @@ class Process:
 
     ill, hung, deaf: how many things make its probes fail, have it stand still, and hold off KILL.
     fate: the code it will end with when it goes on; None if nothing has told it to end.
+    inside: its files, None if they are not known: it began elsewhere.
     """
 
     spec: ContainerSpec
@@ -36,6 +43,7 @@ class Process:
     timer: Timer | None = None
     killer: Timer | None = None
     ended: "asyncio.Event" = field(default_factory=asyncio.Event)
+    inside: Inside | None = None
     lines: list[tuple[float, bytes]] = field(default_factory=list)
     attached: list[AttachedSession] = field(default_factory=list)
     commands: list[SimulatedSession] = field(default_factory=list)
@@ -79,11 +87,22 @@ class Process:
 
 @dataclass(slots=True)
 class Sandbox:
-    """A pod's sandbox; ip: "" once it was stopped."""
+    """A pod's sandbox. ip: "" once it was stopped;  disk: its emptyDirs."""
 
     spec: SandboxSpec
     ip: str
     runs: dict[str, list[Process]] = field(default_factory=dict)
+    disk: Disk = field(default_factory=Disk)
+
+    def record(self) -> SandboxRecord:
+        """Return what the kubelet may know of it."""
+        return SandboxRecord(
+            pod_uid=self.spec.pod_uid,
+            namespace=self.spec.namespace,
+            name=self.spec.name,
+            ip=self.ip,
+            containers=tuple(process.record() for process in self.processes()),
+        )
 
     def processes(self) -> list[Process]:
         """Return every run that was not removed."""

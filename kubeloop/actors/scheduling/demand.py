@@ -6,7 +6,7 @@ closures' data. Everything after works on it alone, so the pod objects need not 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import msgpack
 
 from kubeloop.actors.scheduling.constraints import PodTerm, Spread, spreads_of, terms_of
 from kubeloop.api import quantities
+from kubeloop.api.pod_claims import keys_of
 from kubeloop.api.selectors import Requirement
 
 # A container without requests still counts in scores, else pods would pile up on one node.
@@ -84,6 +85,39 @@ class Term:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """A claim that is bound where its pod goes.
+
+    claim: "namespace/name";  bytes: how much it asks for.
+    node:        the only one it may be bound on, "" if none has been chosen.
+    volumes:     those that fit, the best first, and where each can be used; None: everywhere.
+    provisioned: where a volume can be made for it: on nodes of one of these terms, () everywhere;
+                 None: nowhere.
+    """
+
+    claim: str
+    bytes: int
+    node: str
+    volumes: tuple[tuple[str, tuple[Term, ...] | None], ...]
+    provisioned: tuple[Term, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the claims of a pod ask of a node.
+
+    trouble: why no node will do;  crowded: another pod has what only one pod may have.
+    lost:    a claim's volume is gone;  places: where its volumes can be used, each in one of these.
+    """
+
+    trouble: str = ""
+    crowded: bool = False
+    lost: bool = False
+    places: tuple[tuple[Term, ...], ...] = ()
+    unbound: tuple[Unbound, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
     """What a pod asks of a node.
@@ -96,8 +130,9 @@ class Demand:
     owner:       uid of the controller it belongs to, "" for none.
     labels:      the pod's, without those that tell the pods of one controller apart.
     terms, spreads: what it asks about other pods.
-    claims:      the PersistentVolumeClaims its volumes name.
+    claims:      the PersistentVolumeClaims its volumes name, as "namespace/name".
     signature:   equal for equal demands.
+    needs:       what the claims ask of a node, as far as that was looked up.
     """
 
     signature: bytes
@@ -118,6 +153,11 @@ class Demand:
     terms: tuple[PodTerm, ...]
     spreads: tuple[Spread, ...]
     claims: tuple[str, ...]
+    needs: Needs | None = None
+
+    def with_needs(self, needs: Needs) -> "Demand":
+        """Return what a pod asks whose claims ask this."""
+        return replace(self, needs=needs, signature=self.signature + repr(needs).encode())
 
 
 class Demands:
@@ -157,7 +197,7 @@ def signature_of(pod: Mapping[str, Any]) -> bytes:
     namespace = pod["metadata"].get("namespace", "")
     labels = sorted(labels_of(pod).items())
     signature: bytes = msgpack.packb(
-        [namespace, labels, owner_of(pod), containers, rest, claims_of(spec)]
+        [namespace, labels, owner_of(pod), containers, rest, keys_of(pod)]
     )
     return signature
 
@@ -168,7 +208,7 @@ def demand_of(pod: Mapping[str, Any], signature: bytes = b"") -> Demand:
     requests = requests_of(spec)
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    terms = None if required is None else tuple(map(_term, required.get("nodeSelectorTerms") or ()))
+    terms = None if required is None else terms_of_selector(required)
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     return Demand(
         signature=signature or signature_of(pod),
@@ -194,7 +234,7 @@ def demand_of(pod: Mapping[str, Any], signature: bytes = b"") -> Demand:
         owner=owner_of(pod),
         terms=terms_of(pod),
         spreads=spreads_of(pod),
-        claims=claims_of(spec),
+        claims=tuple(keys_of(pod)),
     )
 
 
@@ -210,12 +250,6 @@ def owner_of(pod: Mapping[str, Any]) -> str:
         if reference.get("controller"):
             return str(reference.get("uid", ""))
     return ""
-
-
-def claims_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the PersistentVolumeClaims that volumes name."""
-    claims = (volume.get("persistentVolumeClaim") for volume in spec.get("volumes") or ())
-    return tuple(claim["claimName"] for claim in claims if claim)
 
 
 def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:
@@ -287,6 +321,11 @@ def _add(total: dict[str, int], part: Resources) -> None:
 def _raise_to(total: dict[str, int], least: Resources) -> None:
     for name, amount in least.items():
         total[name] = max(total.get(name, 0), amount)
+
+
+def terms_of_selector(selector: Mapping[str, Any]) -> tuple[Term, ...]:
+    """Compile a NodeSelector."""
+    return tuple(map(_term, selector.get("nodeSelectorTerms") or ()))
 
 
 def _term(term: Mapping[str, Any]) -> Term:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from kubeloop.actors.scheduling.demand import Demand, Port, Taint, Toleration
+from kubeloop.actors.scheduling.demand import Demand, Needs, Port, Taint, Term, Toleration
 from kubeloop.actors.scheduling.nodeinfo import NodeInfo
 
 PODS_MAX_UNSTATED: Final = 0  # A node that does not say how many pods it takes takes none.
@@ -39,13 +39,24 @@ NO_AFFINITY: Final = Failure(("node(s) didn't match Pod's node affinity/selector
 PORTS_TAKEN: Final = Failure(
     ("node(s) didn't have free ports for the requested pod ports",), helpless=False
 )
+CROWDED: Final = Failure(
+    (
+        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access"
+        " mode",
+    ),
+    helpless=False,
+)
+LOST_VOLUME: Final = Failure(
+    ("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",)
+)
+ELSEWHERE: Final = Failure(("node(s) had volume node affinity conflict",))
+NO_VOLUME: Final = Failure(("node(s) didn't find available persistent volumes to bind",))
 
 
-def claims_bound(demand: Demand, node: NodeInfo) -> Failure | None:
-    """No kubelet here mounts what a claim is bound to: a pod that names one waits for ever."""
-    if demand.claims:
-        why = f'volumes of persistentvolumeclaim "{demand.claims[0]}" cannot be mounted here'
-        return Failure((why,), no_node=True)
+def claims_in_trouble(demand: Demand, node: NodeInfo) -> Failure | None:
+    """A claim that is missing, lost, or should be bound and is not keeps a pod from every node."""
+    if demand.needs is not None and demand.needs.trouble:
+        return Failure((demand.needs.trouble,), no_node=True)
     return None
 
 
@@ -106,8 +117,46 @@ def node_resources_fit(demand: Demand, node: NodeInfo) -> Failure | None:
     return Failure(tuple(reasons), helpless) if reasons else None
 
 
+def volume_restrictions(demand: Demand, node: NodeInfo) -> Failure | None:
+    """What only one pod may have, another has."""
+    return CROWDED if demand.needs is not None and demand.needs.crowded else None
+
+
+def volume_binding(demand: Demand, node: NodeInfo) -> Failure | None:
+    """Volumes must be usable on the node, and those yet to be found or made, possible there."""
+    needs = demand.needs
+    if needs is None:
+        return None
+    if needs.lost:
+        return LOST_VOLUME
+    if not all(is_on(terms, node) for terms in needs.places):
+        return ELSEWHERE
+    return NO_VOLUME if chosen_volumes(needs, node) is None else None
+
+
+def chosen_volumes(needs: Needs, node: NodeInfo) -> dict[str, str | None] | None:
+    """Return claim → the volume it gets on a node, None if one is made; None if that fails."""
+    chosen: dict[str, str | None] = {}
+    for one in needs.unbound:
+        free = (
+            name
+            for name, terms in one.volumes
+            if name not in chosen.values() and is_on(terms, node)
+        )
+        chosen[one.claim] = found = next(free, None)
+        provisioned = one.provisioned is not None and is_on(one.provisioned or None, node)
+        if one.node not in ("", node.name) or (found is None and not provisioned):
+            return None
+    return chosen
+
+
+def is_on(terms: tuple[Term, ...] | None, node: NodeInfo) -> bool:
+    """Tell whether one of the terms means a node; None means all."""
+    return terms is None or any(term.matches(node.name, node.labels) for term in terms)
+
+
 FILTERS: Final[tuple[Filter, ...]] = (
-    claims_bound,
+    claims_in_trouble,
     named,
     node_unschedulable,
     node_name,
@@ -115,6 +164,8 @@ FILTERS: Final[tuple[Filter, ...]] = (
     node_affinity,
     node_ports,
     node_resources_fit,
+    volume_restrictions,
+    volume_binding,
 )
 
 

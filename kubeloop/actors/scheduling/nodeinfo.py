@@ -112,6 +112,7 @@ class State:
         self.placed: dict[str, tuple[PodInfo, str]] = {}  # Pod key → pod, node name.
         self.zones: dict[str, Counter[str]] = defaultdict(Counter)  # Owner → zone → its pods there.
         self.having: dict[str, set[str]] = defaultdict(set)  # Image → nodes that have it.
+        self.claims: dict[str, set[str]] = defaultdict(set)  # Claim → placed pods that name it.
         self.terms: dict[PodTerm, Counter[str]] = {}  # Of placed pods → node → pods that have it.
         self.terms_version = 0  # Grows when a term comes or goes.
         self._tallies: OrderedDict[tuple[tuple[Crowd, ...], bool], Tally] = OrderedDict()
@@ -222,6 +223,8 @@ class State:
                 _count(tally.by_node, node, sign)
         for term in pod.demand.terms:
             self._count_term(term, node, sign)
+        for claim in pod.demand.claims:
+            self._count_claim(claim, pod.key, sign)
         owner, zone = pod.demand.owner, info.zone
         if owner and zone is not None:
             _count(self.zones[owner], zone, sign)
@@ -229,6 +232,18 @@ class State:
                 del self.zones[owner]
         if info.known:
             self._note(node)
+
+    def _count_claim(self, claim: str, key: str, sign: int) -> None:
+        if sign > 0:
+            self.claims[claim].add(key)
+            return
+        self.claims[claim].discard(key)
+        if not self.claims[claim]:
+            del self.claims[claim]
+
+    def in_use(self, claim: str, pod: str) -> bool:
+        """Tell whether another pod that names a claim is on a node."""
+        return bool(self.claims.get(claim, set()) - {pod})
 
     def _count_term(self, term: PodTerm, node: str, sign: int) -> None:
         if term not in self.terms:

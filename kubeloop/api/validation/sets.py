@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from kubeloop.api.defaulting.tools import Json, maybe
+from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.problems import Problems
 from kubeloop.api.selectors import label_selector
@@ -89,7 +89,7 @@ def stateful_set(problems: Problems, obj: Json) -> None:
         problems.required("spec.selector")
     else:
         _selector(problems, spec, "statefulset")
-    _template(problems, spec, "StatefulSet")
+    _template(problems, {**spec, "template": _with_claims(spec)}, "StatefulSet")
 
 
 def stateful_set_update(problems: Problems, obj: Json, old: Json) -> None:
@@ -163,6 +163,22 @@ def _selector(problems: Problems, spec: Json, kind: str) -> None:
     if selector is not None and not any(selector.values()):
         detail = f"empty selector is invalid for {kind}"
         problems.invalid("spec.selector", selectors.shown(selector), detail)
+
+
+def _with_claims(spec: Json) -> Json:
+    """Return the template with a volume for each claim, as its pods will have them."""
+    template = maybe(spec, "template") or {}
+    told = maybe(template, "spec") or {}
+    given = items(told, "volumes")
+    known = {volume.get("name") for volume in given}
+    names = [(claim.get("metadata") or {}).get("name") for claim in
+             items(spec, "volumeClaimTemplates")]  # fmt: skip
+    claims = [
+        {"name": name, "persistentVolumeClaim": {"claimName": name}}
+        for name in names
+        if name and name not in known
+    ]
+    return {**template, "spec": {**told, "volumes": [*given, *claims]}}
 
 
 def _template(problems: Problems, spec: Json, kind: str) -> None:

@@ -53,9 +53,9 @@ def test_a_working_directory_is_absolute() -> None:
     ("pod", "message"),
     [
         ({"hostNetwork": True}, "hostNetwork is not supported"),
-        ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "hostPath volumes are not"),
+        ({"volumes": [{"name": "v", "nfs": {"path": "/"}}]}, "nfs volumes are not"),
         ({"containers": [{"name": "c", "securityContext": {"privileged": True}}]}, "privileged"),
-        ({"volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "configMap": {}}]}, ""),
+        ({"volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "hostPath": {}}]}, ""),
         ({}, ""),
     ],
 )

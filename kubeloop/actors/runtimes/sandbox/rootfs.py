@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from . import linux
+from . import beneath, linux
 
 QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -170,6 +170,9 @@ def _borrow_file(source: str, target: str) -> None:
 def _mount_volume(old: str, wanted: dict[str, Any]) -> None:
     source, target = old + wanted["source"], wanted["target"]
     try:
+        if wanted["beneath"]:
+            at = beneath.walk(source, wanted["beneath"], make=False)
+            source = f"/proc/self/fd/{at}"
         _mount_point(target, directory=os.path.isdir(source))
         linux.bind(source, target, read_only=wanted["read_only"])
     except OSError as error:
