@@ -66,6 +66,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
                controllers and schedulers one leads.
     retention: how far one can look back; the newest 10,000 revisions if not told.
     seed:      makes every choice repeatable; None draws it from the operating system.
+    storage_class: a default StorageClass of that name, whose volumes are directories of nodes.
     settings:  of the API server;  controllers: of the controller manager.
     """
 
@@ -87,6 +88,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
         retention: Retention | None = None,
         etcd: EtcdAccess | None = None,
         seed: int | None = None,
+        storage_class: str = "",
         settings: Settings | None = None,
         controllers: ControllerSettings | None = None,
     ) -> None:
@@ -98,10 +100,9 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             raise ValueError("etcd and disk: a store is in the one or on the other")
         self.name, self.node_count, self.seed = name, nodes, seed
         self.data_dir = None if data_dir is None else Path(data_dir)
-        self._rest, self._tls, self._port = rest, tls, port
+        self._rest, self._tls, self._port, self._storage_class = rest, tls, port, storage_class
         self._runtime, self._images, self._registry = runtime, images, registry
-        self._disk, self._sync, self._retention = disk, sync, retention
-        self._etcd = etcd
+        self._disk, self._sync, self._retention, self._etcd = disk, sync, retention, etcd
         self._image_dir = None if image_dir is None else Path(image_dir)
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._origin: Store | None = None
@@ -362,7 +363,8 @@ class Cluster(Served, travel.TimeTravel, Recordable):
     @property
     def api_settings(self) -> Settings:
         """What the API server was told."""
-        return self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
+        told = self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
+        return replace(told, storage_class=self._storage_class or told.storage_class)
 
     def _first_nodes(self) -> Sequence[tuple[str, int]]:
         """Return the name and the index of each node to begin with."""

@@ -92,11 +92,20 @@ def cluster(
 
 @pytest.fixture
 def cluster_factory() -> "Iterator[Callable[..., SyncCluster]]":
-    """A function that starts clusters in real time; takes what `Cluster` takes."""
+    """A function that starts clusters in real time; takes what `Cluster` takes.
+
+    Claims get volumes: if they have nodes, they have a default StorageClass, `standard`.
+    """
     from kubeloop.sync import SyncCluster
 
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(SyncCluster(**{"rest": True, **options}))
+        yield lambda **options: stack.enter_context(
+            SyncCluster(**{**_defaults(options), **options})
+        )
+
+
+def _defaults(options: dict[str, Any]) -> dict[str, Any]:
+    return {"rest": True, "storage_class": "standard" if options.get("nodes", 1) else ""}
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class Demo:
             self._build(images)
         options: dict[str, Any] = {
             "nodes": 2, "name": "demo", "runtime": "process", "rest": True, "tls": True,
-            "image_dir": images,
+            "image_dir": images, "storage_class": "standard",
         }  # fmt: skip
         try:
             async with Cluster(**options) as cluster:

@@ -87,6 +87,12 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Choice(["auto", "memory", "file", "etcd"]),
     help="What keeps the objects; auto: a file if there is a --data-dir.",
 )
+@click.option(
+    "--storage-class",
+    default="standard",
+    show_default=True,
+    help="Name of the default StorageClass, if there are nodes; '' for none.",
+)
 @click.option("--etcd-endpoints", metavar="HOST:PORT,…", help="The members of the etcd cluster.")
 @click.option("--etcd-cacert", type=PEM, help="Whom etcd's certificate must be signed by.")
 @click.option("--etcd-cert", type=PEM, help="The certificate to show to etcd.")
@@ -115,6 +121,7 @@ def command(
     sync: str,
     history: int,
     store: str,
+    storage_class: str,
     record: Path | None,
     **etcd: Any,
 ) -> None:
@@ -142,6 +149,7 @@ def command(
         "sync": sync,
         "retention": Retention(revisions=history),
         "etcd": _etcd_access(etcd) if store == "etcd" else None,
+        "storage_class": storage_class if nodes else "",  # Volumes are on nodes.
     }
     if record is not None:
         _prepare(record)

@@ -4,6 +4,8 @@ import ipaddress
 from typing import Any, Final
 
 from kubeloop.actors.requests.state import Settings
+from kubeloop.api.admission.volumes import DEFAULT_CLASS
+from kubeloop.api.pod_claims import LOCAL_PATH, WAITS
 from kubeloop.api.priorities import SYSTEM_CLASSES
 
 _NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -26,7 +28,21 @@ def bootstrap_objects(settings: Settings) -> list[dict[str, Any]]:
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": _LABELS},
             "spec": {"clusterIP": address, "ports": [port]},
         },
+        *([_storage_class(settings.storage_class)] if settings.storage_class else ()),
     ]
+
+
+def _storage_class(name: str) -> dict[str, Any]:
+    """Return the default class: directories of the node where a claim's first pod goes."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name, "annotations": {DEFAULT_CLASS: "true"}},
+        "provisioner": LOCAL_PATH,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": WAITS,
+        "allowVolumeExpansion": True,
+    }
 
 
 def kubernetes_endpoint_slice(host: str, port: int) -> dict[str, Any]:

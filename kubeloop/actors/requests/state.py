@@ -46,6 +46,7 @@ class Settings:
     node_ports: tuple[int, int] = (30000, 32767)
     event_ttl_s: float = 3600.0
     eviction_tolerance_s: int = 300  # How long pods tolerate a node that does not answer.
+    storage_class: str = ""  # The default StorageClass there is from the beginning.
 
 
 class State:

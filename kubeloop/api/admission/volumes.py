@@ -19,8 +19,9 @@ PROTECTION: Final = {
     VOLUMES: "kubernetes.io/pv-protection",
 }
 BETA_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
+DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 _DEFAULTS: Final = (
-    "storageclass.kubernetes.io/is-default-class",
+    DEFAULT_CLASS,
     "storageclass.beta.kubernetes.io/is-default-class",
 )
 
