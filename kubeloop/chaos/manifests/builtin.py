@@ -253,7 +253,12 @@ def _service(spec: Json) -> Json:
 
 def _stateful(spec: Json) -> Json:
     spec = _for_ever(spec)
-    spec["template"]["spec"].pop("hostname", None)
+    pod = spec["template"]["spec"]
+    pod.pop("hostname", None)
+    for claim in spec.get("volumeClaimTemplates") or ():
+        name = claim["metadata"]["name"]
+        mounts = pod["containers"][0].setdefault("volumeMounts", [])
+        mounts.append({"name": name, "mountPath": f"/claimed/{name}"})
     return spec
 
 

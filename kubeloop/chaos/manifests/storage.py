@@ -1,7 +1,7 @@
 """The values that make sense in the fields of volumes, quotas and classes: one row a field."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kubeloop.chaos.manifests.rows import (
     Row,
@@ -13,7 +13,10 @@ from kubeloop.chaos.manifests.rows import (
     several,
     whole,
 )
-from kubeloop.chaos.manifests.tools import NAMES, labels
+from kubeloop.chaos.manifests.tools import NAMES, labels, unique
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 _bool: Final = one_of(False, True)
 _names: Final = one_of(*NAMES)
@@ -43,6 +46,28 @@ _place: Final = either(
     ),
     local=made_of("path", path=one_of("/mnt/a", "/mnt/b")),
 )
+
+_claim: Final = made_of(
+    "accessModes",
+    "resources",
+    accessModes=_modes,
+    resources=made_of("requests", requests=made_of("storage", storage=_size)),
+    storageClassName=one_of("", "fast", "standard"),
+)
+EPHEMERAL: Final = made_of(
+    "volumeClaimTemplate",
+    volumeClaimTemplate=made_of("spec", metadata=made_of(labels=labels), spec=_claim),
+)
+"""Where an ephemeral volume comes from."""
+
+
+def claim_templates() -> "SearchStrategy[Any]":
+    """Return the claims of a StatefulSet, which have names of their own."""
+    named = made_of("name", "spec", name=_names, labels=labels, spec=_claim)()
+    return unique(named, "name", most=2).map(
+        lambda drawn: [{"metadata": one, "spec": one.pop("spec")} for one in map(dict, drawn)]
+    )
+
 
 _rule: Final = made_of(
     "apiGroups",

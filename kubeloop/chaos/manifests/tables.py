@@ -130,6 +130,7 @@ _volume: Final = either(
         items=one_of([{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}])
     ),
     persistentVolumeClaim=made_of("claimName", claimName=_names, readOnly=_bool),
+    ephemeral=storage.EPHEMERAL,
 )
 
 
@@ -394,6 +395,10 @@ FIELDS: Final[Mapping[str, Mapping[str, Row]]] = {
         "replicas": whole(0, 9),
         "serviceName": _names,
         "podManagementPolicy": one_of("OrderedReady", "Parallel"),
+        "volumeClaimTemplates": storage.claim_templates,
+        "persistentVolumeClaimRetentionPolicy": made_of(
+            whenDeleted=one_of("Retain", "Delete"), whenScaled=one_of("Retain", "Delete")
+        ),
         "minReadySeconds": whole(0, 30),
         "revisionHistoryLimit": whole(0, 9),
         "ordinals": made_of("start", start=whole(0, 9)),
@@ -423,7 +428,6 @@ LEFT_OUT: Final = frozenset(
         *("CustomResourceDefinitionSpec.preserveUnknownFields", "JobSpec.manualSelector"),
         *("JobSpec.selector", "Container.restartPolicyRules", "PodSecurityContext.runAsNonRoot"),
         *(
-            "StatefulSetSpec.volumeClaimTemplates",
             "PodSpec.resources",
             "Endpoint.deprecatedTopology",
         ),
