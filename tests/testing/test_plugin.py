@@ -205,3 +205,21 @@ def test_monitors_watch_and_bad_marks_are_told(tests: pytest.Pytester) -> None:
     wrong = tests.runpytest_inprocess(*PLUGIN, "test_bad.py")
     assert wrong.ret != 0
     assert "the mark takes names only: nodes=3" in wrong.stdout.str() + wrong.stderr.str()
+
+
+def test_claims_get_volumes_where_there_are_nodes(tests: pytest.Pytester) -> None:
+    tests.makepyfile("""
+    import pytest
+
+    @pytest.mark.kubeloop(storage_class="mine")
+    async def test_simulated(sim_cluster):
+        assert [c.name for c in await sim_cluster.api.list("storageclasses")] == ["mine"]
+
+    def test_by_itself(cluster):
+        assert [c.name for c in cluster.api.list("storageclasses")] == ["standard"]
+
+    @pytest.mark.kubeloop(nodes=0)
+    def test_nowhere(cluster):
+        assert cluster.api.list("storageclasses") == []
+    """)
+    tests.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=3)
