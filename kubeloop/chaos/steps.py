@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kubeloop.api.errors import ApiError
+from kubeloop.api.pod_claims import LOCAL_PATH, WAITS
 from kubeloop.chaos.stage import Stage
 from kubeloop.chaos.values import FLAG, Happening, OneOf, Whole, drawn, kind
 
 APPS: Final = OneOf("web", "db")
 IMAGES: Final = OneOf("app:1", "app:2", "app:3")
 SETS: Final = OneOf("queue", "vault")  # Of StatefulSets.
+CLAIMING: Final = "vault"
+STORAGE: Final[dict[str, Any]] = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "local"},
+    "provisioner": LOCAL_PATH,
+    "volumeBindingMode": WAITS,
+}
 REPLICAS: Final = Whole(0, 6)
 FEW: Final = Whole(0, 4)
 TAINT: Final = "chaos.kubeloop.io/upkeep"
@@ -47,6 +56,22 @@ def workload(
         "metadata": {"name": name},
         "spec": {"replicas": replicas, "selector": selector, "template": template, **spec},
     }
+
+
+def claim(wanted: dict[str, Any]) -> None:
+    """Give the pods of a StatefulSet, in place, a volume each, to which every run adds a line."""
+    spec = wanted["spec"]
+    template = spec["template"]
+    template["metadata"]["annotations"] = {"kubeloop.dev/sim.write": '{"/data/log": "begun"}'}
+    mount = {"name": "data", "mountPath": "/data"}
+    template["spec"]["containers"][0]["volumeMounts"] = [mount]
+    asked = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": STORAGE["metadata"]["name"],
+    }
+    spec["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": asked}]
+    spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Delete", "whenScaled": "Delete"}
 
 
 def container(image: str, *, cpu: str = "", drain_s: int = 0, probe_s: int = 1) -> dict[str, Any]:
@@ -175,7 +200,10 @@ class Replicate(Step):
 @kind("stateful")
 @dataclass(frozen=True, kw_only=True)
 class Stateful(Step):
-    """Apply a StatefulSet. parallel: whether its pods need not wait for one another."""
+    """Apply a StatefulSet. parallel: whether its pods need not wait for one another.
+
+    The one called vault has claims: its pods write to volumes.
+    """
 
     founds = True
     app: str = drawn(SETS)
@@ -187,6 +215,9 @@ class Stateful(Step):
         policy = "Parallel" if self.parallel else "OrderedReady"
         told: dict[str, Any] = {"podManagementPolicy": policy, "serviceName": self.app}
         wanted = workload("StatefulSet", self.app, self.replicas, self.image, **told)
+        if self.app == CLAIMING:
+            await stage.api.apply(STORAGE)
+            claim(wanted)
         await stage.api.apply(wanted)
 
 

@@ -1,11 +1,12 @@
 """Rules of pods and pod templates, and of the little that may change in a running pod."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.problems import Problems, diff
-from kubeloop.api.validation import containers, metadata, resources, selectors
+from kubeloop.api.validation import containers, metadata, persistence, resources, selectors
 from kubeloop.api.validation.volumes import volumes
 
 _INT32_MAX: Final = 2**31 - 1
@@ -91,9 +92,28 @@ def template(problems: Problems, field: str, obj: Json) -> None:
         problems.forbidden(f"{field}.spec.ephemeralContainers", detail)
 
 
+def _ephemeral(problems: Problems, field: str, given: list[Json]) -> set[str]:
+    """Check the claims that ephemeral volumes are; return the names of the bad ones."""
+    bad: set[str] = set()
+    for number, volume in enumerate(given):
+        if (source := maybe(volume, "ephemeral")) is None:
+            continue
+        at, found = f"{field}[{number}].ephemeral.volumeClaimTemplate", Problems()
+        template = maybe(source, "volumeClaimTemplate")
+        if template is None:
+            problems.required(at)
+        else:
+            persistence.claim(found, template)
+            problems.extend(replace(one, field=f"{at}.{one.field}") for one in found)
+        if found or template is None:
+            bad.add(str(volume.get("name")))
+    return bad
+
+
 def pod_spec(problems: Problems, field: str, spec: Json) -> None:
     """Check what pods and templates share."""
     good = volumes(problems, f"{field}.volumes", items(spec, "volumes"))
+    good -= _ephemeral(problems, f"{field}.volumes", items(spec, "volumes"))
     containers.containers(problems, f"{field}.containers", spec, good)
     containers.init_containers(problems, f"{field}.initContainers", spec, good)
     if (requirements := maybe(spec, "resources")) is not None:

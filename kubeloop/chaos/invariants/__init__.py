@@ -23,6 +23,7 @@ from kubeloop.chaos.invariants.tale import Tale, Watcher
 from kubeloop.chaos.invariants.tolerations import Tolerations
 from kubeloop.chaos.invariants.traffic import Traffic
 from kubeloop.chaos.invariants.views import Views
+from kubeloop.chaos.invariants.volumes import Volumes
 from kubeloop.chaos.invariants.watches import Watches
 from kubeloop.chaos.watching import Monitor
 
@@ -42,6 +43,7 @@ _ALL: Sequence[type[Watcher]] = (
     StatefulSets,
     Budgets,
     Ownership,
+    Volumes,
     Addresses,
     Endpoints,
     Traffic,

@@ -267,11 +267,12 @@ def test_what_claims_volumes_waits_and_says_why() -> None:
         volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data-web-0"}}
         assert volume in pod.spec["volumes"]
         assert pod.status["phase"] == "Pending" and "nodeName" not in pod.spec
+        (made,) = await cluster.api.list("persistentvolumeclaims")
+        assert made.name == "data-web-0" and made.status["phase"] == "Pending"
         told = {e["reason"]: e["message"] for e in await cluster.api.list("events")}
         assert told["FailedScheduling"] == (
-            '0/3 nodes are available: volumes of persistentvolumeclaim "data-web-0" cannot be'
-            " mounted here. preemption: 0/3 nodes are available: 3 Preemption is not helpful for"
-            " scheduling."
+            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption:"
+            " 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
         )
 
     played(play)
