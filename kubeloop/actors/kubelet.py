@@ -30,17 +30,16 @@ from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.node_events import NodeEvents
 from kubeloop.actors.pod_work import PodWork
 from kubeloop.actors.pods import actions as act
-from kubeloop.actors.pods import life, notes, pressure, references, rest
+from kubeloop.actors.pods import life, notes, pressure, references, rest, tokens
 from kubeloop.actors.pods.addresses import Addresses
 from kubeloop.actors.pods.admission import Admission
 from kubeloop.actors.pods.downward import ConfigError, Host
 from kubeloop.actors.pods.environment import container_spec, sandbox_spec
 from kubeloop.actors.pods.notes import CONFIG_RETRY_S
 from kubeloop.actors.pods.pressure import Pressure, Usage
-from kubeloop.actors.pods.recovery import orphan, recover
+from kubeloop.actors.pods.recovery import lost_run, orphan, recover
 from kubeloop.actors.pods.reporting import Report, Reporter, written
-from kubeloop.actors.pods.state import NEVER, Exit, Pod, Verdict
-from kubeloop.actors.pods.status import LOST_CODE, LOST_MESSAGE, LOST_REASON
+from kubeloop.actors.pods.state import NEVER, Pod, Verdict
 from kubeloop.actors.pods.volumes import MountError
 from kubeloop.actors.probes import Prober
 from kubeloop.actors.registration import EVENTS, Registration
@@ -71,33 +70,27 @@ class Kubelet(AsyncActor):
         self.work = PodWork(runtime, prober, clock=self.world.now, wall=self.world.wall)
         self.reporter = Reporter(host_ip=node.address, runtime=runtime.name, settle_s=node.settle_s)
         self.registration = Registration(node, runtime.name)
-        self._events = NodeEvents(node.name)
+        self._events, self._alarms = NodeEvents(node.name), Alarms()
         self.admission = Admission(node.capacity)
-        self.pulls = pulls.Pulls()
+        self.pulls, self.references = pulls.Pulls(), references.References()
         self.addresses = Addresses(node.pod_cidr)
-        self.references = references.References()
         self.pods: dict[str, Pod] = {}
         self.reports: dict[str, Report] = {}
         self._uids: dict[str, str] = {}  # Store key → uid, of the pods the API has.
         self._listed: dict[str, Object] | None = {}  # While a list arrives; None afterwards.
         self._missing: dict[str, frozenset[str]] = {}  # Pods that wait for what they refer to.
         self._dirty: dict[str, None] = {}
-        self._alarms = Alarms()
-        self._revision = 0
-        self._ready = False
-        self._timer_at = NEVER
+        self._revision, self._ready, self._timer_at = 0, False, NEVER
         user = f"system:node:{node.name}"
         self._signer = Signer(name, user, self.world.rng.getrandbits(ERA_BITS))
         self.images = ImageKeeper(node, self.pulls, self.registration)
-        self.pressure = Pressure(node)
-        self.volumes = VolumeKeeper(node.name)
+        self.pressure, self.volumes = Pressure(node), VolumeKeeper(node.name)
 
     def on_start(self) -> None:
         self.runtime.listen(self._on_exit)
         self.runtime.watch_usage(self._on_usage)
         self.images.begin(self.runtime.images(), self.world.now())
-        message = Subscribe(self.name, RESOURCES, node=self.node.name)
-        self.send(API_SERVER, message.encode())
+        self.send(API_SERVER, Subscribe(self.name, RESOURCES, node=self.node.name).encode())
         self._tell_node("Starting", "Starting kubelet.")
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
@@ -167,10 +160,13 @@ class Kubelet(AsyncActor):
                 self.volumes.fold(fact)
             for uid in [uid for uid, keys in self._missing.items() if fact.key in keys]:
                 del self._missing[uid]
-                self._dirty[uid] = None
                 self.pods[uid].because = fact.revision
-                for container in self.pods[uid].containers.values():
-                    container.retry_at = 0.0
+                self._retry(uid)
+
+    def _retry(self, uid: str) -> None:
+        self._dirty[uid] = None
+        for container in self.pods[uid].containers.values():
+            container.retry_at = 0.0
 
     def _fold_pod(self, fact: Fact) -> None:
         obj, before = fact.object(), self._uids.pop(fact.key, "")
@@ -248,6 +244,9 @@ class Kubelet(AsyncActor):
         if kind == TAG:
             if self.volumes.answered(uid, outcome):
                 self.run(self.work.wipe(uid, "", after_s=AGAIN_S), f"tell of {uid}")
+        elif kind == tokens.TAG:
+            if (uid := self.references.tokens.answered(uid, outcome)) in self.pods:
+                self._retry(uid)
         elif kind != "pod":
             self.registration.answered(outcome, now)
             for reason in EVENTS if outcome.tag == "node" and outcome.code == 201 else ():
@@ -289,6 +288,7 @@ class Kubelet(AsyncActor):
         self._missing.pop(pod.uid, None)
         self.addresses.free(pod.uid)
         self.pulls.forget(pod.uid)
+        self.references.tokens.forget(pod.uid)
 
     def _carry_out(self, pod: Pod, action: act.Action, now: float) -> None:
         match action:
@@ -349,6 +349,12 @@ class Kubelet(AsyncActor):
 
     def _start_container(self, pod: Pod, name: str, image: ImageRecord, now: float) -> None:
         container = pod.containers[name]
+        asked = self.references.tokens.waits(pod, self.world.wall())
+        if asked is not None:
+            life.not_started(pod, name, "", "", now + CONFIG_RETRY_S)
+            for request in asked:
+                self._ask(request)
+            return
         try:
             spec = container_spec(pod, name, container.next_attempt, self.references, self.host)
         except ConfigError as error:
@@ -393,22 +399,16 @@ class Kubelet(AsyncActor):
     ) -> Sequence[act.Action]:
         """Tell the life of a pod what happened; return what follows from it at once."""
         if topic == "stopped":
-            _, name, attempt, problem = content
-            self._stopped(pod, name, attempt, now)
-            text = "PreStopHook failed"
-            return [act.Tell("Warning", "FailedPreStopHook", text, name)] if problem else []
+            self._stopped(pod, content[1], content[2], now)
         if topic == "removed" and not content[1]:
             self.addresses.free(pod.uid)
         return notes.fold(pod, topic, content, now)
 
     def _stopped(self, pod: Pod, name: str, attempt: int, now: float) -> None:
         """See to it that a container the runtime no longer has does not count as running."""
-        sandboxes = [record for record in self.runtime.sandboxes() if record.pod_uid == pod.uid]
-        runs = [(run.name, run.attempt) for record in sandboxes for run in record.containers]
-        if (name, attempt) in runs:
-            return  # Its exit is told, or it runs and will be told to stop again.
-        lost = Exit(attempt, LOST_CODE, LOST_REASON, LOST_MESSAGE, self.world.wall())
-        life.exited(pod, name, lost, now)
+        lost = lost_run(self.runtime.sandboxes(), pod.uid, name, attempt, self.world.wall)
+        if lost is not None:
+            life.exited(pod, name, lost, now)
 
     # Images.
 

@@ -26,6 +26,9 @@ def fold(pod: Pod, topic: str, content: Sequence[Any], now: float) -> Sequence[A
             life.sandbox_removed(pod)
         case "started", _:
             return _started(pod, content, now)
+        case "stopped", [_, name, _, problem]:
+            text = "PreStopHook failed"
+            return [Tell("Warning", "FailedPreStopHook", text, name)] if problem else []
         case "exited", [_, name, attempt, code, reason, message, at_s]:
             life.exited(pod, name, Exit(attempt, code, reason, message, at_s), now)
         case "probed", [_, name, attempt, kind, ok, message]:

@@ -4,11 +4,11 @@ The runtime knows what runs; the status in the API knows what has run. Where bot
 runtime is right; what only the API knows is gone, and counts as killed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kubeloop.actors.pods.life import arm_probes
-from kubeloop.actors.pods.state import NEVER, Container, Object, Pod, Run, new_pod
+from kubeloop.actors.pods.state import NEVER, Container, Exit, Object, Pod, Run, new_pod
 from kubeloop.actors.pods.status import LOST_CODE, LOST_MESSAGE, LOST_REASON, TERMINAL
 from kubeloop.actors.runtimes.protocol import ContainerRecord, SandboxRecord
 from kubeloop.api.times import parse
@@ -73,6 +73,19 @@ def orphan(record: SandboxRecord) -> Pod:
         ending=True,
         grace_s=0.0,
     )
+
+
+def lost_run(
+    sandboxes: Iterable[SandboxRecord], uid: str, name: str, attempt: int, wall: Callable[[], float]
+) -> Exit | None:
+    """Return how a run ended that the runtime has no more, though nobody has told its end.
+
+    None if it is there: then its exit is told, or it runs and will be told to stop again.
+    """
+    runs = [run for record in sandboxes if record.pod_uid == uid for run in record.containers]
+    if any((run.name, run.attempt) == (name, attempt) for run in runs):
+        return None
+    return Exit(attempt, LOST_CODE, LOST_REASON, LOST_MESSAGE, wall())
 
 
 def _recover_times(pod: Pod, status: Object, now: float, wall_s: float) -> None:

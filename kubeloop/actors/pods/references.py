@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgpack
 
 from kubeloop.actors.pods.state import specs_of
+from kubeloop.actors.pods.tokens import Tokens
 from kubeloop.api.admission.volumes import CLAIMS, VOLUMES
 from kubeloop.api.pod_claims import wanted_by
 from kubeloop.store.facts import Fact, key_of, prefix_of
@@ -29,15 +30,17 @@ _NAMING: Final = {
 
 
 class References:
-    """Objects by key, folded from facts."""
+    """Objects by key, folded from facts; and tokens of accounts, which are asked for."""
 
     def __init__(self) -> None:
+        self.tokens = Tokens()
         self._packed: dict[str, bytes] = {}
         self._services: dict[str, None] = {}
         self._variables: dict[str, dict[str, str]] = {}
 
     def clear(self) -> None:
         """Forget everything: a list follows."""
+        self.tokens.clear()
         self._packed.clear()
         self._services.clear()
         self._variables.clear()

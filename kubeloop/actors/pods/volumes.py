@@ -126,6 +126,8 @@ def _source(
                 text = resource_of(pod, host, container, item["resourceFieldRef"])
             files[item["path"]] = text.encode()
         return files
+    if (wanted := source.get("serviceAccountToken")) is not None:
+        return {wanted["path"]: references.tokens.text(pod, wanted).encode()}
     raise ConfigError(f"{', '.join(source)} sources are not supported: remove them from the pod")
 
 
