@@ -68,7 +68,7 @@ class VolumeKeeper:
 
     def answered(self, name: str, outcome: Outcome) -> bool:
         """Hear how that went; tell whether to try again. What has changed is told by facts."""
-        return (name in self._doomed and outcome.code >= 500) or outcome.code == 429
+        return name in self._doomed and (outcome.code >= 500 or outcome.code == 429)
 
 
 def is_doomed(volume: Object, host: str) -> bool:

@@ -180,7 +180,9 @@ def test_a_node_wipes_what_is_its_own_and_nobody_uses() -> None:
     told = msgpack.unpackb(request.body)["metadata"]
     assert told == {"uid": "u", "resourceVersion": "9", "finalizers": []}
     assert keeper.answered("pv", Outcome("", 503, 0, b""))
+    assert keeper.answered("pv", Outcome("", 429, 0, b""))
     assert not keeper.answered("pv", Outcome("", 409, 0, b"")), "then a fact tells more"
     fold(keeper, None, 10)
     assert keeper.wiped("pv") is None
     assert not keeper.answered("pv", Outcome("", 503, 0, b""))
+    assert not keeper.answered("pv", Outcome("", 429, 0, b"")), "it is gone"
