@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from kubeloop.api.cel import BadRule
 from kubeloop.api.decoding import Malformed, decoder
 from kubeloop.api.errors import Cause, InternalError
 from kubeloop.api.jsonpath import Path
 from kubeloop.api.managed.shapes import Shape, of_schema
 from kubeloop.api.resources import SCALE, STATUS, Resource
-from kubeloop.api.rules import BadRule, Rules
+from kubeloop.api.rules import Rules
 from kubeloop.api.structural import Structural
 
 Object = dict[str, Any]

@@ -3,22 +3,19 @@
     rules = Rules(schema)             # raises BadRule for what does not compile
     causes = rules.broken(obj, old)   # old: what the object was before; None if it is new
 
-Needs the library cel-expr-python (the extra `kubeloop[cel]`). Without it no definition that has
-rules is accepted: a rule that nobody checks would be a lie. `self` and `oldSelf` are untyped, so a
-rule that misuses a type is found when it is evaluated, where Kubernetes finds it when it compiles;
-and a time is a string, which `timestamp(…)` makes one. The libraries for URLs, quantities, IPs and
-semantic versions are not there: a rule that needs them does not compile.
+Needs the extra `kubeloop[cel]`, see `cel`. Without it no definition that has rules is accepted: a
+rule that nobody checks would be a lie. `self` and `oldSelf` are untyped, so a rule that misuses a
+type is found when it is evaluated, where Kubernetes finds it when it compiles.
 
-Source: Kubernetes, "CustomResourceDefinitions: Validation rules"; "Common Expression Language in
-Kubernetes: CEL libraries".
+Source: Kubernetes, "CustomResourceDefinitions: Validation rules".
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
+from kubeloop.api.cel import Expression, Failure, environment
 from kubeloop.api.errors import Cause
 
 Schema = Mapping[str, Any]
@@ -42,10 +39,6 @@ _TEXTS: Final = {
 }
 
 
-class BadRule(ValueError):
-    """A rule that cannot be used; the message says why."""
-
-
 @dataclass(frozen=True)
 class _Rule:
     """One rule.
@@ -54,10 +47,10 @@ class _Rule:
     message:      what to say if it does not hold;  told: makes a message that fits better.
     """
 
-    changed: "Expression"
-    new: "Expression | None"
+    changed: Expression
+    new: Expression | None
     message: str
-    told: "Expression | None"
+    told: Expression | None
     reason: str
     field: str
 
@@ -78,14 +71,6 @@ class _Rule:
             message = told if isinstance(told, str) and told.strip() else message
         field = f"{path}{self.field}" if path else self.field.lstrip(".")
         return Cause(self.reason, f"{_TEXTS[self.reason]}{message}", field or "<nil>")
-
-
-Expression = Callable[[Mapping[str, Any]], Any]
-"""From variables to a value, or a `Failure`."""
-
-
-class Failure(Exception):
-    """What evaluating an expression failed with."""
 
 
 class Rules:
@@ -183,7 +168,7 @@ def _typed(schema: Schema, value: Any) -> Any:
 def _compile(told: Mapping[str, Any], where: str) -> _Rule:
     """Return a rule. Raises: BadRule."""
     text = str(told.get("rule") or "").strip()
-    compile_ = _environment(*_SELVES).compile
+    compile_ = environment(*_SELVES).compile
     message = str(told.get("message") or "").strip()
     expression = told.get("messageExpression")
     at = f"{where}.rule"
@@ -202,90 +187,3 @@ def _compile(told: Mapping[str, Any], where: str) -> _Rule:
         told.get("reason") or REASONS[0],
         told.get("fieldPath") or "",
     )
-
-
-class _Environment:
-    """The library, with the functions Kubernetes adds to it."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        """Raises: BadRule if the library is not there."""
-        try:
-            from cel_expr_python import cel
-            from cel_expr_python.ext import ext_math, ext_optional, ext_strings
-        except ImportError as error:
-            raise BadRule(
-                "rules in CEL need the library cel-expr-python: pip install 'kubeloop[cel]'"
-            ) from error
-        types = cel.Type
-        variables = dict.fromkeys(names, types.DYN)
-        extensions = [ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_math.ExtMath()]
-        functions = [
-            cel.FunctionDecl(
-                name,
-                [
-                    cel.Overload(
-                        id=f"kubernetes_{name}",
-                        return_type=getattr(types, result),
-                        parameters=[getattr(types, one) for one in parameters],
-                        is_member=True,
-                        impl=function,
-                    )
-                ],
-            )
-            for name, parameters, result, function in _FUNCTIONS
-        ]
-        self._env = cel.NewEnv(variables=variables, extensions=extensions, functions=functions)
-
-    def compile(self, text: str, where: str) -> Expression:
-        """Return an expression as a function of its variables. Raises: BadRule."""
-        try:
-            expression = self._env.compile(text)
-        except RuntimeError as error:
-            why = str(error).removeprefix("INVALID_ARGUMENT: ")
-            raise BadRule(f"{where}: compilation failed: {why}") from error
-
-        def evaluate(scope: Mapping[str, Any]) -> Any:
-            value = expression.eval(data=scope)
-            if value.type().name() == "ERROR":
-                return Failure(str(value.plain_value()))
-            return value.plain_value()
-
-        return evaluate
-
-
-@cache
-def _environment(*names: str) -> _Environment:
-    return _Environment(names)
-
-
-def expression(text: str, variables: Sequence[str]) -> Expression:
-    """Return an expression in CEL as a function of its variables. Raises: BadRule."""
-    return _environment(*variables).compile(text, "expression")
-
-
-def _index_of(items: list[Any], wanted: Any) -> int:
-    return items.index(wanted) if wanted in items else -1
-
-
-def _last_index_of(items: list[Any], wanted: Any) -> int:
-    found = _index_of(items[::-1], wanted)
-    return found if found < 0 else len(items) - 1 - found
-
-
-def _find(text: str, pattern: str) -> str:
-    found = re.search(pattern, text)
-    return "" if found is None else found[0]
-
-
-def _find_all(text: str, pattern: str) -> list[str]:
-    return [found[0] for found in re.finditer(pattern, text)]
-
-
-_FUNCTIONS: Final[Sequence[tuple[str, Sequence[str], str, Callable[..., Any]]]] = (
-    ("isSorted", ("LIST",), "BOOL", lambda items: items == sorted(items)),
-    ("sum", ("LIST",), "DYN", sum),
-    ("min", ("LIST",), "DYN", min),
-    ("max", ("LIST",), "DYN", max),
-    ("find", ("STRING", "STRING"), "STRING", _find),
-    ("findAll", ("STRING", "STRING"), "LIST", _find_all),
-)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kubeloop.api import rules
+from kubeloop.api.cel import BadRule
 from kubeloop.api.custom import CustomKind
 from kubeloop.api.errors import InternalError
 
@@ -27,9 +28,9 @@ DEFINITION: dict[str, Any] = {
 
 def test_an_object_with_rules_cannot_be_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(*_: str) -> Any:
-        raise rules.BadRule("rules in CEL need the library cel-expr-python")
+        raise BadRule("rules in CEL need the library cel-expr-python")
 
-    monkeypatch.setattr(rules, "_environment", nobody)
+    monkeypatch.setattr(rules, "environment", nobody)
     kind = CustomKind(DEFINITION, VERSION)
     with pytest.raises(InternalError, match="cel-expr-python"):
         assert not kind.rules

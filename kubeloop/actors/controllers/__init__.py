@@ -17,6 +17,7 @@ from kubeloop.actors.controllers.local_path import LocalPathProvisioner
 from kubeloop.actors.controllers.namespaces import NamespaceController
 from kubeloop.actors.controllers.nodes import NodeLifecycleController
 from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
+from kubeloop.actors.controllers.policy_status import PolicyStatusController
 from kubeloop.actors.controllers.quotas import ResourceQuotaController
 from kubeloop.actors.controllers.replication import ReplicationController
 from kubeloop.actors.controllers.service_accounts import ServiceAccountController
@@ -49,6 +50,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         EndpointsController(),
         GarbageCollector(),
         PodGarbageCollector(settings),
+        PolicyStatusController(),
         ResourceQuotaController(),
         VolumeBindingController(),
         VolumeProtectionController(),

@@ -1,18 +1,26 @@
-"""What admission webhooks have to say about a write, at the two places where they are asked.
+"""What admission policies and webhooks have to say about a write, at the two places where they are
+asked: `mutated` before the system completes an object, `validated` when it is known to be valid.
 
-`mutated` before the system completes an object, `validated` when it is known to be valid.
+Policies are asked before webhooks: they take no time.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
+from kubeloop.actors.requests import policing
 from kubeloop.actors.requests.hooks import consult
 from kubeloop.actors.requests.patching import decoded
+from kubeloop.actors.requests.policing import Ground
 from kubeloop.actors.requests.state import Object, State, is_dry_run
-from kubeloop.api.admission.webhooks import MUTATING, VALIDATING, Attributes
+from kubeloop.api.admission import policies
+from kubeloop.api.admission.matching import Attributes
+from kubeloop.api.admission.webhooks import MUTATING, VALIDATING, Hook
 from kubeloop.api.calls import Request
 from kubeloop.api.defaults import apply_defaults
 from kubeloop.api.errors import BadRequest
 from kubeloop.api.resources import Resource
+from kubeloop.store.facts import prefix_of
 
 _OPTIONS: Final = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 _TOLD: Final = (
@@ -29,20 +37,52 @@ _TOLD: Final = (
 def mutated(
     state: State, resource: Resource, request: Request, obj: Object, old: Object | None
 ) -> Object:
-    """Return an object as mutating webhooks want it; old: None if it is new.
+    """Return an object as mutating policies and webhooks want it; old: None if it is new.
 
     Raises: Suspended; ApiError if one refuses.
     """
-    wanted = _consulted(state, MUTATING, resource, request, obj, old)
-    if wanted is obj or wanted is None:
+    hooks, known = _hooks(state, MUTATING), state.policies.of(policies.MUTATING)
+    if not hooks and not known:
         return obj
-    changed, _ = decoded(resource, wanted, request)
-    metadata, was = changed.setdefault("metadata", {}), obj["metadata"]
-    for name in ("name", "namespace"):
-        if metadata.get(name) != was.get(name):
-            raise BadRequest(f"a webhook changed metadata.{name}: that is what the request names")
-    apply_defaults(resource, changed)
-    return changed
+    about = _about(resource, request, obj, old)
+    namespace = _namespace(state, resource, request)
+    seen: dict[str, Object | None] = {}
+
+    def heed(about: Attributes) -> Attributes:
+        strictly = replace(request, options={**request.options, "fieldValidation": "Strict"})
+        read = _reader(obj, strictly, "a policy")
+        return policing.mutate(known, _ground(state), about, namespace, read, seen)
+
+    def ask(about: Attributes, hooks: tuple[Hook, ...]) -> Attributes:
+        if state.attempt is None or not hooks:
+            return about
+        wanted = consult(state.attempt, hooks, about, namespace, state.new_uid)
+        if wanted is about.obj or wanted is None:
+            return about
+        return replace(about, obj=_reader(obj, request, "a webhook")(resource, wanted))
+
+    first = heed(about) if known else about
+    asked = ask(first, hooks)
+    again = heed(asked) if known else asked
+    if again.obj != asked.obj:
+        again = ask(again, tuple(hook for hook in hooks if hook.asks_again))
+    assert again.obj is not None
+    return again.obj
+
+
+def _reader(was: Object, request: Request, who: str) -> Callable[[Resource, Object], Object]:
+    """Return what reads an object that somebody changed. Raises: BadRequest."""
+
+    def read(resource: Resource, wanted: Object) -> Object:
+        changed, _ = decoded(resource, wanted, request)
+        metadata = changed.setdefault("metadata", {})
+        for name in ("name", "namespace"):
+            if metadata.get(name) != was["metadata"].get(name):
+                raise BadRequest(f"{who} changed metadata.{name}: that is what the request names")
+        apply_defaults(resource, changed)
+        return changed
+
+    return read
 
 
 def validated(
@@ -52,39 +92,65 @@ def validated(
     obj: Object | None,
     old: Object | None,
 ) -> None:
-    """Ask validating webhooks. obj: None if it is to be deleted.
+    """Ask validating policies and webhooks. obj: None if it is to be deleted.
 
     Raises: Suspended; ApiError if one refuses.
     """
-    _consulted(state, VALIDATING, resource, request, obj, old)
+    hooks, known = _hooks(state, VALIDATING), state.policies.of(policies.VALIDATING)
+    if not hooks and not known:
+        return
+    about = _about(resource, request, obj, old)
+    namespace = _namespace(state, resource, request)
+    if known:
+        policing.validate(known, _ground(state), about, namespace)
+    if state.attempt is not None and hooks:
+        consult(state.attempt, hooks, about, namespace, state.new_uid)
 
 
 def deletable(state: State, resource: Resource, request: Request, old: Object) -> None:
-    """Ask all webhooks whether an object may be deleted. Raises: Suspended, ApiError."""
-    _consulted(state, MUTATING, resource, request, None, old)
-    _consulted(state, VALIDATING, resource, request, None, old)
+    """Ask all whether an object may be deleted. Raises: Suspended, ApiError."""
+    hooks = _hooks(state, MUTATING)
+    if state.attempt is not None and hooks:
+        about = _about(resource, request, None, old)
+        namespace = _namespace(state, resource, request)
+        consult(state.attempt, hooks, about, namespace, state.new_uid)
+    validated(state, resource, request, None, old)
 
 
-def _consulted(
-    state: State,
-    kind: str,
-    resource: Resource,
-    request: Request,
-    obj: Object | None,
-    old: Object | None,
-) -> Object | None:
+def _hooks(state: State, kind: str) -> tuple[Hook, ...]:
     if state.attempt is None:
-        return obj
-    hooks = tuple(hook for hook in state.hooks.all() if hook.kind == kind)
-    if not hooks:
-        return obj
+        return ()
+    return tuple(hook for hook in state.hooks.all() if hook.kind == kind)
+
+
+def _ground(state: State) -> Ground:
+    def all_(resource: Resource, namespace: str) -> list[Object]:
+        page = state.store.list(prefix_of(resource.stored_id, namespace))
+        return [state.served(resource, item) for item in page.items]
+
+    return Ground(state.catalogue, state.found, all_, _converted, state.warnings.append)
+
+
+def _converted(obj: Object, has: Resource, wants: Resource) -> Object:
+    """Return an object of one version as another version of its kind has it."""
+    kept = obj if has.versioned is None else has.versioned.stored(obj)
+    return kept if wants.versioned is None else wants.versioned.served(kept)
+
+
+def _namespace(state: State, resource: Resource, request: Request) -> Object | None:
+    return state.get("namespaces", "", request.namespace) if resource.namespaced else None
+
+
+def _about(
+    resource: Resource, request: Request, obj: Object | None, old: Object | None
+) -> Attributes:
     operation = "DELETE" if obj is None else "CREATE" if old is None else "UPDATE"
     options: dict[str, Any] = {
         name: request.options[name] for name in _TOLD if name in request.options
     }
-    kind_ = "PatchOptions" if request.verb == "patch" else _OPTIONS[operation]
+    kind = "PatchOptions" if request.verb == "patch" else _OPTIONS[operation]
     name = (obj or old or {}).get("metadata", {}).get("name") or request.name
-    about = Attributes(
+    return Attributes(
         operation,
         resource,
         request.subresource,
@@ -93,10 +159,6 @@ def _consulted(
         obj,
         old,
         request.user,
-        {"kind": kind_, "apiVersion": "meta.k8s.io/v1", **options},
+        {"kind": kind, "apiVersion": "meta.k8s.io/v1", **options},
         is_dry_run(request),
     )
-    namespace = None
-    if resource.namespaced:
-        namespace = state.get("namespaces", "", request.namespace)
-    return consult(state.attempt, hooks, about, namespace, state.new_uid)

@@ -49,7 +49,7 @@ class Core:
         state = self.state
         if attempt is None and request.verb not in READS and state.hooks.all():
             attempt = Attempt()
-        state.attempt = attempt
+        state.attempt, state.warnings = attempt, []
         if attempt is not None:
             attempt.begin()
         try:
@@ -61,11 +61,13 @@ class Core:
             state.attempt = None
         if attempt is not None:
             outcome.warnings.extend(attempt.warnings)
+        outcome.warnings.extend(state.warnings)
         return outcome
 
     def close(self) -> None:
         """Watch no more what it watched."""
         self.state.hooks.close()
+        self.state.policies.close()
 
     def _dispatch(self, request: Request) -> Outcome:
         state = self.state

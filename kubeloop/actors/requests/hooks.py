@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgpack
 
+from kubeloop.api.admission.matching import Attributes
 from kubeloop.api.admission.webhooks import (
     MUTATING,
     VALIDATING,
-    Attributes,
     Hook,
     concerns,
     hooks_of,

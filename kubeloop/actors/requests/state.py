@@ -15,6 +15,7 @@ from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.claims import claim_key, claimant, claims
 from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.hooks import Attempt, Hooks
+from kubeloop.actors.requests.policing import Policies
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import AlreadyExists, Conflict, PathNotFound, ServiceUnavailable
@@ -62,7 +63,8 @@ class State:
     ) -> None:
         self.store, self.settings = store, settings
         self._wall, self._bits = wall, bits
-        self.hooks = Hooks(store)
+        self.hooks, self.policies = Hooks(store), Policies(store)
+        self.warnings: list[str] = []  # Of admission, about the request that is handled.
         self.attempt: Attempt | None = None  # Of a request that may have to wait for webhooks.
         self._definitions = Definitions(store)
         self.allocations = Allocations(

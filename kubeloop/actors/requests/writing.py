@@ -117,7 +117,8 @@ def update(state: State, request: Request) -> Outcome:
 
 def patch(state: State, request: Request) -> Outcome:
     """Patch an object, or its status. Raises: any ApiError a patch can meet."""
-    renewed = renew(state, request) if state.attempt is None else None
+    unasked = state.attempt is None and not state.policies.any()
+    renewed = renew(state, request) if unasked else None
     if renewed is not None:
         return renewed
     resource = state.resource_of(request)

@@ -15,44 +15,20 @@ from typing import Any, Final
 
 import orjson
 
+from kubeloop.api.admission.matching import GROUP, Attributes, fits, request_of, selected
+from kubeloop.api.cel import BadRule, Expression, Failure, expression
 from kubeloop.api.errors import ApiError, BadRequest, InternalError
 from kubeloop.api.patch import json_patch
-from kubeloop.api.resources import Resource
-from kubeloop.api.rules import BadRule, Expression, Failure, expression
-from kubeloop.api.selectors import label_selector
 
-GROUP: Final = "admissionregistration.k8s.io"
 MUTATING: Final = f"mutatingwebhookconfigurations.{GROUP}"
 VALIDATING: Final = f"validatingwebhookconfigurations.{GROUP}"
 TIMEOUT_S: Final = 10
 _REVIEW: Final = "admission.k8s.io/v1"
 _HARMLESS: Final = ("None", "NoneOnDryRun")
-_GROUPS: Final = {"system:admin": ["system:masters", "system:authenticated"]}
-_BY_SUBRESOURCE: Final = {"scale": ("autoscaling", "v1", "Scale")}
 VARIABLES: Final = ("object", "oldObject", "request")
 
 Object = dict[str, Any]
 Key = tuple[str, str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What a request is about to do.
-
-    operation: CREATE, UPDATE, DELETE.
-    obj, old:  the object as it is to be, None if it goes; as it is, None if it comes.
-    """
-
-    operation: str
-    resource: Resource
-    subresource: str
-    namespace: str
-    name: str
-    obj: Object | None
-    old: Object | None
-    user: str
-    options: Mapping[str, Any]
-    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,54 +104,9 @@ def concerns(hook: Hook, about: Attributes, namespace: Mapping[str, Any] | None)
     """
     if about.resource.group == GROUP:
         return False  # They could make themselves impossible to remove.
-    if not any(_rules(rule, about) for rule in hook.told.get("rules") or ()):
+    if not any(fits(rule, about) for rule in hook.told.get("rules") or ()):
         return False
-    if not _in_namespace(hook, about, namespace):
-        return False
-    chosen = label_selector(hook.told.get("objectSelector") or {})
-    labels = [_labels(obj) for obj in (about.obj, about.old) if obj is not None]
-    if not any(chosen.matches(told) for told in labels or [{}]):
-        return False
-    return _meets_conditions(hook, about)
-
-
-def _rules(rule: Mapping[str, Any], about: Attributes) -> bool:
-    resource = about.resource
-    scope = rule.get("scope") or "*"
-    return (
-        _has(rule.get("operations"), about.operation)
-        and _has(rule.get("apiGroups"), resource.group)
-        and _has(rule.get("apiVersions"), resource.version)
-        and (scope == "*" or (scope == "Namespaced") == resource.namespaced)
-        and any(_names(one, about) for one in rule.get("resources") or ())
-    )
-
-
-def _has(told: Iterable[str] | None, wanted: str) -> bool:
-    return any(one in ("*", wanted) for one in told or ())
-
-
-def _names(told: str, about: Attributes) -> bool:
-    """Tell whether "pods", "pods/status", "*/scale", "pods/*", "*" or "*/*" is what is meant."""
-    resource, slash, sub = told.partition("/")
-    if resource not in ("*", about.resource.plural):
-        return False
-    return (sub in ("*", about.subresource)) if slash else not about.subresource
-
-
-def _in_namespace(hook: Hook, about: Attributes, namespace: Mapping[str, Any] | None) -> bool:
-    selector = hook.told.get("namespaceSelector")
-    if not selector:
-        return True
-    if about.resource.id == "namespaces":
-        namespace = about.obj if about.obj is not None else about.old
-    elif not about.resource.namespaced:
-        return True
-    return label_selector(selector).matches(_labels(namespace or {}))
-
-
-def _labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    return (obj.get("metadata") or {}).get("labels") or {}
+    return selected(hook.told, about, namespace) and _meets_conditions(hook, about)
 
 
 def _meets_conditions(hook: Hook, about: Attributes) -> bool:
@@ -218,56 +149,6 @@ def review(hook: Hook, about: Attributes, uid: str) -> dict[str, Any]:
     if about.dry_run and hook.told.get("sideEffects") not in _HARMLESS:
         raise BadRequest(f'admission webhook "{hook.name}" does not support dry run')
     return {"kind": "AdmissionReview", "apiVersion": _REVIEW, "request": request_of(about, uid)}
-
-
-def request_of(about: Attributes, uid: str) -> dict[str, Any]:
-    """Return the AdmissionRequest of a review."""
-    resource = about.resource
-    known = resource.subresource(about.subresource) if about.subresource else None
-    group, version, kind = _BY_SUBRESOURCE.get(
-        about.subresource, (resource.group, resource.version, resource.kind)
-    )
-    if known is not None and known.kind:
-        group, version, kind = known.group, known.version or resource.version, known.kind
-    of_kind = {"group": group, "version": version, "kind": kind}
-    of_resource = {
-        "group": resource.group,
-        "version": resource.version,
-        "resource": resource.plural,
-    }
-    groups = _GROUPS.get(about.user) or _groups(about.user)
-    asked: dict[str, Any] = {
-        "uid": uid,
-        "kind": of_kind,
-        "resource": of_resource,
-        "requestKind": of_kind,
-        "requestResource": of_resource,
-        "operation": about.operation,
-        "userInfo": {"username": about.user, "groups": groups},
-        "object": about.obj,
-        "oldObject": about.old,
-        "dryRun": about.dry_run,
-        "options": dict(about.options),
-    }
-    if about.name:
-        asked["name"] = about.name
-    if about.namespace:
-        asked["namespace"] = about.namespace
-    elif resource.id == "namespaces":
-        asked["namespace"] = about.name
-    if about.subresource:
-        asked["subResource"] = asked["requestSubResource"] = about.subresource
-    return asked
-
-
-def _groups(user: str) -> list[str]:
-    if user.startswith("system:serviceaccount:"):
-        namespace = user.split(":")[2]
-        own = f"system:serviceaccounts:{namespace}"
-        return ["system:serviceaccounts", own, "system:authenticated"]
-    if user.startswith("system:node:"):
-        return ["system:nodes", "system:authenticated"]
-    return ["system:authenticated"]
 
 
 # What they answer.

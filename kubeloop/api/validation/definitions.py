@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kubeloop.api import names
+from kubeloop.api.cel import BadRule
 from kubeloop.api.defaulting.tools import Json, maybe
 from kubeloop.api.jsonpath import BadPath, Path
 from kubeloop.api.problems import Problems
-from kubeloop.api.rules import REASONS, VALIDATIONS, BadRule, Rules, has_rules, nodes
+from kubeloop.api.rules import REASONS, VALIDATIONS, Rules, has_rules, nodes
 from kubeloop.api.structural import Schema, Structural
 
 _SCOPES: Final = ("Cluster", "Namespaced")

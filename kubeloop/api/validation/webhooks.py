@@ -3,15 +3,15 @@
 Source: pkg/apis/admissionregistration/validation in behaviour.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kubeloop.api import names
 from kubeloop.api.admission.webhooks import VARIABLES
+from kubeloop.api.cel import BadRule, environment
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.problems import Problems
-from kubeloop.api.rules import BadRule, expression
 from kubeloop.api.validation import selectors
 
 _OPERATIONS: Final = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
@@ -20,6 +20,7 @@ _SIDE_EFFECTS: Final = ("None", "NoneOnDryRun")
 _VERSIONS: Final = ("v1", "v1beta1")
 _TIMEOUT_MAX_S: Final = 30
 _CONDITIONS_MAX: Final = 64
+Check = Callable[[Problems, str, str], None]
 
 
 def mutating(problems: Problems, obj: Json) -> None:
@@ -72,7 +73,8 @@ def _hook(problems: Problems, path: str, hook: Json) -> None:
         selectors.label_selector(problems, f"{path}.{name}", maybe(hook, name))
     _client(problems, f"{path}.clientConfig", maybe(hook, "clientConfig") or {})
     _versions(problems, f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions"))
-    _conditions(problems, f"{path}.matchConditions", items(hook, "matchConditions"))
+    met = items(hook, "matchConditions")
+    conditions(problems, f"{path}.matchConditions", met, _compiles)
 
 
 def rule(problems: Problems, path: str, told: Json) -> None:
@@ -156,21 +158,31 @@ def _versions(problems: Problems, path: str, told: Any) -> None:
             problems.invalid(f"{path}[{at}]", version, "duplicate version")
 
 
-def _conditions(problems: Problems, path: str, conditions: Sequence[Json]) -> None:
-    if len(conditions) > _CONDITIONS_MAX:
-        problems.too_many(path, len(conditions), _CONDITIONS_MAX)
+def conditions(problems: Problems, path: str, told: Sequence[Json], check: Check) -> None:
+    """Check matchConditions. check: adds what is wrong with an expression."""
+    if len(told) > _CONDITIONS_MAX:
+        problems.too_many(path, len(told), _CONDITIONS_MAX)
     seen: set[str] = set()
-    for at, condition in enumerate(conditions):
+    for at, condition in enumerate(told):
         name, text = condition.get("name") or "", (condition.get("expression") or "").strip()
         if not text:
             problems.required(f"{path}[{at}].expression")
         else:
-            try:
-                expression(text, VARIABLES)
-            except BadRule as error:
-                problems.invalid(f"{path}[{at}].expression", text, str(error))
+            check(problems, f"{path}[{at}].expression", text)
         if not name:
             problems.required(f"{path}[{at}].name")
         elif name in seen:
             problems.duplicate(f"{path}[{at}].name", name)
+        else:
+            problems.invalid_each(f"{path}[{at}].name", name, names.qualified_name(name))
         seen.add(name)
+
+
+def _compiles(problems: Problems, path: str, text: str) -> None:
+    try:
+        told = environment(*VARIABLES).typed(text).type
+    except BadRule as error:
+        problems.invalid(path, text, str(error))
+    else:
+        if told != "bool":
+            problems.invalid(path, text, f"must evaluate to bool but got {told}")
