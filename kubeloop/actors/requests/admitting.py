@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kubeloop.actors.requests import policing
+from kubeloop.actors.requests.guarding import guard
 from kubeloop.actors.requests.hooks import consult
 from kubeloop.actors.requests.patching import decoded
 from kubeloop.actors.requests.policing import Ground
@@ -92,10 +93,13 @@ def validated(
     obj: Object | None,
     old: Object | None,
 ) -> None:
-    """Ask validating policies and webhooks. obj: None if it is to be deleted.
+    """Ask the security of pods, validating policies and webhooks.
 
+    obj: None if it is to be deleted.
     Raises: Suspended; ApiError if one refuses.
     """
+    if obj is not None:
+        guard(state, resource, request, obj, old)
     hooks, known = _hooks(state, VALIDATING), state.policies.of(policies.VALIDATING)
     if not hooks and not known:
         return
