@@ -7,6 +7,7 @@ from typing import Any
 import msgpack
 
 from kubeloop.actors.actor import ActorFailed, MailboxFull
+from kubeloop.actors.conversions import Object, Placed
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.reader import Reader
@@ -15,11 +16,13 @@ from kubeloop.actors.supervisor import NoSuchActor, Supervisor
 from kubeloop.actors.world import World
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
+from kubeloop.api.custom import CustomKind
 from kubeloop.api.errors import InternalError, TooManyRequests
 from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
 from kubeloop.store.facts import prefix_of
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Hub
+from kubeloop.webhooks import Webhooks
 
 
 class Served:
@@ -34,6 +37,7 @@ class Served:
     hub: Hub
     supervisor: Supervisor
     gate: Gate | None
+    _webhooks: Webhooks
 
     def _serve(self, *, alone: bool) -> None:
         """Begin. alone: nobody else writes to the store."""
@@ -58,6 +62,10 @@ class Served:
         if self.gate is None:
             return self._watch(wanted, wake)
         return await self.gate.open(wanted, wake, self._watch)
+
+    async def convert(self, kind: CustomKind, objects: Placed) -> list[Object]:
+        """Return custom objects in the version of a kind. Raises: ConversionFailed."""
+        return await self._webhooks.convert(kind, objects)
 
     def catalogue(self) -> Catalogue:
         """Return the kinds that are served, built in and custom, as of what is durable."""

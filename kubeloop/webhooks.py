@@ -1,10 +1,12 @@
-"""The way from a cluster to its admission webhooks: made when the first is called, as it costs."""
+"""The way from a cluster to its webhooks: made when the first is called, as it costs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from kubeloop.actors.conversions import Converter, Object, Placed
+from kubeloop.api.custom import CustomKind
 from kubeloop.store.facts import key_of, prefix_of
 from kubeloop.store.store import Store
 
@@ -21,6 +23,11 @@ class Webhooks:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._caller: WebhookCaller | None = None
+        self._converter = Converter(self)
+
+    async def convert(self, kind: CustomKind, objects: Placed) -> list[Object]:
+        """Return custom objects in the version of a kind. Raises: ConversionFailed."""
+        return await self._converter.convert(kind, objects)
 
     async def call(
         self, config: Mapping[str, Any], review: Mapping[str, Any], timeout_s: int

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgpack
 from pykka._envelope import Envelope
 
+from kubeloop.actors import conversions
 from kubeloop.actors.actor import ActorFailed, AsyncActor, Inbox, Scene
 from kubeloop.actors.messages import (
     Facts,
@@ -27,6 +28,7 @@ from kubeloop.actors.messages import (
     Synced,
     decode,
 )
+from kubeloop.actors.requests.converting import Conversion
 from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.hooks import Attempt, Question, Suspended, Verdict
 from kubeloop.actors.requests.state import Settings
@@ -149,7 +151,9 @@ class ApiServer(AsyncActor):
             return []
         return [_Answer(outcome, envelope, request.sender)]
 
-    async def _ask(self, number: int, question: Question) -> bytes:
+    async def _ask(self, number: int, question: Question | Conversion) -> bytes:
+        if isinstance(question, Conversion):
+            return Note.of("webhooks", [number, await conversions.answer(self.caller, question)])
         verdict = await ask(self.caller, question)
         return Note.of("webhooks", [number, verdict.pack()])
 
@@ -157,8 +161,11 @@ class ApiServer(AsyncActor):
         """Handle a request again, now that webhooks have said something."""
         number, packed = note.content()
         waiting = self._waiting.pop(number)
-        attempt = waiting.waits.attempt
-        attempt.note(waiting.waits.question, Verdict.unpack(packed))
+        attempt, question = waiting.waits.attempt, waiting.waits.question
+        if isinstance(question, Conversion):
+            self.core.state.note_conversion(attempt, question, packed)
+        else:
+            attempt.note(question, Verdict.unpack(packed))
         return self._handle(waiting.request, waiting.envelope, attempt)
 
     def _settle(self, answers: Sequence[_Answer], error: Exception | None) -> None:

@@ -48,4 +48,5 @@ class Signer:
             tag,
             because,
             id=id or self.next_id(),
+            version=request.version,
         )

@@ -107,6 +107,18 @@ class CustomKind:
         versions = self.definition["spec"]["versions"]
         return f"{self.group}/{next(v['name'] for v in versions if v.get('storage'))}"
 
+    @cached_property
+    def webhook(self) -> Mapping[str, Any] | None:
+        """What converts its objects between versions; None if only the version's name changes."""
+        told = self.definition["spec"].get("conversion") or {}
+        return told.get("webhook") if told.get("strategy") == "Webhook" else None
+
+    @property
+    def edition(self) -> tuple[str, int]:
+        """What tells this state of the definition from others."""
+        metadata = self.definition["metadata"]
+        return str(metadata.get("uid", "")), int(metadata.get("generation") or 0)
+
     @property
     def api_version(self) -> str:
         """The apiVersion of this version."""
@@ -181,7 +193,7 @@ class CustomKind:
         return [*causes, _UNCHECKED] if causes else self.rules.broken(obj, old)
 
     def served(self, stored: Object, revision: int = 0) -> Object:
-        """Return what is stored as this version has it.
+        """Return what is stored as this version has it; what a webhook converts, after that.
 
         revision: of the last write; what is older than the definition may lack defaults, and may
                   have fields that nobody specifies any more.

@@ -4,7 +4,8 @@ Source: Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"; 
 establishing and finalizing controllers of k8s.io/apiextensions-apiserver in behaviour.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from kubeloop.actors.controllers.base import (
@@ -17,6 +18,7 @@ from kubeloop.actors.controllers.base import (
 )
 from kubeloop.actors.requests.deletion import CLEANUP
 from kubeloop.actors.view import CUSTOM, Index, Object, View
+from kubeloop.api.calls import Request
 from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.times import rfc3339
 
@@ -69,8 +71,9 @@ class DefinitionController:
         resource = metadata["name"]
         left = list(view.list(resource))
         doomed = [one for one in left if not one["metadata"].get("deletionTimestamp")]
+        served = {one["name"] for one in definition["spec"]["versions"] if one.get("served")}
         actions = [
-            Action(self._write.delete(one, resource=resource), gone_is_fine=True)
+            Action(self._deletion(one, resource, served), gone_is_fine=True)
             for one in doomed[:_BATCH_MAX]
         ]
         accepted = definition["status"]["acceptedNames"]
@@ -83,6 +86,12 @@ class DefinitionController:
             "metadata": {"finalizers": kept or None, "resourceVersion": metadata["resourceVersion"]}
         }
         return Result([Action(self._write.patch(definition, patch), gone_is_fine=True)])
+
+    def _deletion(self, obj: Object, resource: str, served: Container[str]) -> Request:
+        """Return the request that deletes an object: as it is stored, so that none converts it."""
+        version = obj["apiVersion"].rpartition("/")[2]
+        request = self._write.delete(obj, resource=resource)
+        return replace(request, version=version) if version in served else request
 
     def _tell(
         self, definition: Object, accepted: Object, rows: Iterable[_Condition], now_s: float

@@ -130,15 +130,9 @@ def _hooks(state: State, kind: str) -> tuple[Hook, ...]:
 def _ground(state: State) -> Ground:
     def all_(resource: Resource, namespace: str) -> list[Object]:
         page = state.store.list(prefix_of(resource.stored_id, namespace))
-        return [state.served(resource, item) for item in page.items]
+        return state.served_all(resource, page.items)
 
-    return Ground(state.catalogue, state.found, all_, _converted, state.warnings.append)
-
-
-def _converted(obj: Object, has: Resource, wants: Resource) -> Object:
-    """Return an object of one version as another version of its kind has it."""
-    kept = obj if has.versioned is None else has.versioned.stored(obj)
-    return kept if wants.versioned is None else wants.versioned.served(kept)
+    return Ground(state.catalogue, state.found, all_, state.as_version, state.warnings.append)
 
 
 def _namespace(state: State, resource: Resource, request: Request) -> Object | None:

@@ -19,6 +19,7 @@ from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
 from kubeloop.api.identity import KEY_SET
+from kubeloop.api.resources import RESOURCES
 from kubeloop.store.store import Store
 
 READS: Final = ("get", "list")
@@ -47,7 +48,7 @@ class Core:
         Raises:  Suspended if webhooks have to be asked; nothing was written.
         """
         state = self.state
-        if attempt is None and request.verb not in READS and state.hooks.all():
+        if attempt is None and request.verb not in READS and self._may_wait(request):
             attempt = Attempt()
         state.attempt, state.warnings = attempt, []
         if attempt is not None:
@@ -63,6 +64,15 @@ class Core:
             outcome.warnings.extend(attempt.warnings)
         outcome.warnings.extend(state.warnings)
         return outcome
+
+    def _may_wait(self, request: Request) -> bool:
+        """Tell whether a write may have to be handled twice: then it must be the same twice."""
+        if self.state.hooks.all():
+            return True
+        found = RESOURCES.get(request.resource)
+        if found is None:
+            found = self.state.catalogue().find(request.resource, request.version)
+        return found is not None and found.custom is not None and found.custom.webhook is not None
 
     def close(self) -> None:
         """Watch no more what it watched."""

@@ -47,7 +47,7 @@ def delete_collection(state: State, request: Request) -> Outcome:
     """Delete every object the selectors choose; return them as a list."""
     resource = state.resource_of(request)
     page = state.store.list(prefix_of(resource.stored_id, request.namespace))
-    objects = [state.served(resource, item) for item in page.items]
+    objects = state.served_all(resource, page.items)
     chosen = [obj for obj in objects if selected(obj, resource, request)]
     items = []
     for obj in chosen:  # All are asked about before anything is done.

@@ -11,7 +11,7 @@ is tried again.
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
@@ -27,6 +27,9 @@ from kubeloop.api.errors import ApiError, InternalError, error_of
 from kubeloop.store.facts import prefix_of
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Cursor
+
+if TYPE_CHECKING:
+    from kubeloop.actors.requests.converting import Conversion
 
 ATTEMPTS_MAX: Final = 20  # So often the webhooks are asked about one request.
 _VOLATILE: Final = ("resourceVersion", "managedFields")
@@ -47,10 +50,10 @@ class Question:
 
 
 class Suspended(Exception):
-    """A request waits for webhooks."""
+    """A request waits for webhooks. question: for those of admission, or of a conversion."""
 
-    def __init__(self, question: Question, attempt: "Attempt") -> None:
-        super().__init__(f"{len(question.hooks)} webhooks have to be asked")
+    def __init__(self, question: "Question | Conversion", attempt: "Attempt") -> None:
+        super().__init__("webhooks have to be asked")
         self.question, self.attempt = question, attempt
 
 
@@ -84,6 +87,9 @@ class Attempt:
         self._draws: list[int] = []
         self._next = 0
         self.said: list[tuple[Any, Verdict]] = []
+        self.converted: dict[tuple[Any, ...], bytes] = {}  # Objects in other versions.
+        self.conversions = 0  # How often a webhook was asked to convert some.
+        self.failure = ""  # Why it could not.
 
     def begin(self) -> None:
         """Hear that the request is handled from the beginning."""

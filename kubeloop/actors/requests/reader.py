@@ -4,6 +4,9 @@ It answers as the API server would, since it asks the same functions of the same
 order among reads to keep. What it does not answer is for the API server.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgpack
 
 from kubeloop.actors.requests import reading
@@ -11,6 +14,7 @@ from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, PathNotFound
 from kubeloop.api.resources import RESOURCES, Resource
+from kubeloop.store.history import Stored
 from kubeloop.store.store import Store
 
 
@@ -30,6 +34,12 @@ class Reader:
             raise PathNotFound
         return resource
 
+    def converted(
+        self, resource: Resource, items: Sequence[Stored]
+    ) -> Sequence[dict[str, Any] | None]:
+        """Return that no webhook is needed: what needs one is not read here."""
+        return [None] * len(items)
+
     def read(self, request: Request) -> Outcome | None:
         """Answer a request; a refusal is an outcome with a v1.Status. None: ask the API server."""
         store = self.store
@@ -39,6 +49,8 @@ class Reader:
             resource = self.resource_of(request)
             if not resource.stored or request.verb not in resource.verbs:
                 return None
+            if resource.custom is not None and resource.custom.webhook is not None:
+                return None  # It may have to be asked.
             if request.verb == "get":
                 return reading.get(self, request)
             return reading.list_(self, request) if request.verb == "list" else None

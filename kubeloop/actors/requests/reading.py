@@ -6,6 +6,7 @@ Source: Kubernetes API Concepts, "Retrieving large results sets in chunks", "Res
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgpack
@@ -27,6 +28,8 @@ from kubeloop.store.store import Store
 
 _PAGE_ALL = 0
 
+Object = dict[str, Any]
+
 
 class Readable(Protocol):
     """What is read: the store, as objects."""
@@ -38,6 +41,12 @@ class Readable(Protocol):
     def resource_of(self, request: Request) -> Resource:
         """Return the resource a request is about. Raises: PathNotFound."""
 
+    def converted(self, resource: Resource, items: Sequence[Stored]) -> Sequence[Object | None]:
+        """Return what a webhook makes of stored objects in a version, None where none is needed.
+
+        Raises: as `State.converted`.
+        """
+
 
 def get(state: Readable, request: Request) -> Outcome:
     """Return one object. Raises: NotFound, RevisionTooLarge."""
@@ -46,7 +55,7 @@ def get(state: Readable, request: Request) -> Outcome:
     stored = state.store.get(key_of(resource.stored_id, request.namespace, request.name))
     if stored is None:
         raise NotFound(request.resource, request.name)
-    value = _value(resource, stored)
+    value = _value(state, resource, stored)
     return Outcome(request.tag, 200, stored.revision, value)
 
 
@@ -64,19 +73,20 @@ def list_(state: Readable, request: Request) -> Outcome:
     name = fields.requires("metadata.name") if fields else None
     if labels is None and fields is None:
         page = state.store.list(prefix, revision=revision, start_after=start_after, limit=limit)
-        items, remaining = _values(resource, page), page.remaining
+        items, remaining = _values(state, resource, page), page.remaining
         last = page.keys[-1] if page.keys else ""
         return _page(request, page.revision, items, prefix, last, remaining, told=True)
     if name is not None and request.namespace:
         stored = state.store.get(key_of(resource.stored_id, request.namespace, name), revision)
-        chosen = None if stored is None else _chosen(resource, stored, labels, fields)
+        chosen = None if stored is None else _chosen(state, resource, stored, labels, fields)
         items = [] if chosen is None else [chosen]
         at = revision or state.store.revision
         return _page(request, at, items, prefix, "", 0, told=False)
     page = state.store.list(prefix, revision=revision, start_after=start_after, limit=_PAGE_ALL)
+    state.converted(resource, page.items)
     items, last, more = [], "", 0
     for item in page.items:
-        value = _chosen(resource, item, labels, fields)
+        value = _chosen(state, resource, item, labels, fields)
         if value is None:
             continue
         if limit and len(items) == limit:
@@ -87,25 +97,32 @@ def list_(state: Readable, request: Request) -> Outcome:
     return _page(request, page.revision, items, prefix, last, more, told=False)
 
 
-def _values(resource: Resource, page: Page) -> list[bytes]:
+def _values(state: Readable, resource: Resource, page: Page) -> list[bytes]:
     """Return the objects of a page, packed."""
     if resource.versioned is None:
         return page.values
-    return [_value(resource, item) for item in page.items]
+    state.converted(resource, page.items)  # All together, if it takes a webhook.
+    return [_value(state, resource, item) for item in page.items]
 
 
-def _value(resource: Resource, stored: Stored) -> bytes:
+def _value(state: Readable, resource: Resource, stored: Stored) -> bytes:
     """Return an object, packed, as a version of its kind has it: mostly as it is stored."""
     versioned = resource.versioned
     if versioned is None or (
         stored.revision >= versioned.revision and versioned.storage == versioned.api_version
     ):
         return stored.value
-    packed: bytes = msgpack.packb(versioned.served(msgpack.unpackb(stored.value), stored.revision))
+    (made,) = state.converted(resource, [stored])
+    if made is None:
+        made = versioned.served(msgpack.unpackb(stored.value), stored.revision)
+    else:
+        made = versioned.served(made)
+    packed: bytes = msgpack.packb(made)
     return packed
 
 
 def _chosen(
+    state: Readable,
     resource: Resource,
     stored: Stored,
     labels: LabelSelector | None,
@@ -113,7 +130,7 @@ def _chosen(
 ) -> bytes | None:
     """Return an object as `_value` does, None if it is not selected: what has another form is
     selected by how it is stored."""
-    value = _value(resource, stored)
+    value = _value(state, resource, stored)
     seen = stored.value if resource.kept_as else value
     return value if _selected(seen, labels, fields) else None
 

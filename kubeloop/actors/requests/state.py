@@ -13,11 +13,13 @@ import msgpack
 from kubeloop.actors.messages import API_SERVER
 from kubeloop.actors.requests.allocation import Allocations
 from kubeloop.actors.requests.claims import claim_key, claimant, claims
+from kubeloop.actors.requests.converting import Conversion, Conversions
 from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.hooks import Attempt, Hooks
 from kubeloop.actors.requests.policing import Policies
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
+from kubeloop.api.custom import in_order
 from kubeloop.api.errors import AlreadyExists, Conflict, PathNotFound, ServiceUnavailable
 from kubeloop.api.resources import RESOURCES, Resource
 from kubeloop.api.times import rfc3339
@@ -31,6 +33,8 @@ _NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's rand.Str
 _SUFFIX_LENGTH: Final = 5
 _API_SERVER_USER: Final = "system:apiserver"
 _GENERATED_BASE_MAX: Final = 63 - _SUFFIX_LENGTH
+
+_FREE: Final = ("labels", "annotations")  # What a conversion may change of an object's metadata.
 
 Object = dict[str, Any]
 
@@ -64,6 +68,7 @@ class State:
         self.store, self.settings = store, settings
         self._wall, self._bits = wall, bits
         self.hooks, self.policies = Hooks(store), Policies(store)
+        self._conversions = Conversions()
         self.warnings: list[str] = []  # Of admission, about the request that is handled.
         self.attempt: Attempt | None = None  # Of a request that may have to wait for webhooks.
         self._definitions = Definitions(store)
@@ -105,10 +110,63 @@ class State:
 
     def served(self, resource: Resource, stored: Stored) -> Object:
         """Return what is stored as a version of its kind has it, freshly decoded."""
-        obj: Object = msgpack.unpackb(stored.value)
-        return (
-            obj if resource.versioned is None else resource.versioned.served(obj, stored.revision)
-        )
+        versioned = resource.versioned
+        if versioned is None:
+            obj: Object = msgpack.unpackb(stored.value)
+            return obj
+        (made,) = self.converted(resource, [stored])
+        if made is not None:
+            return versioned.served(made)
+        return versioned.served(msgpack.unpackb(stored.value), stored.revision)
+
+    def served_all(self, resource: Resource, items: Sequence[Stored]) -> list[Object]:
+        """Return `served` of each: a webhook that is needed is asked about all together."""
+        self.converted(resource, items)
+        return [self.served(resource, item) for item in items]
+
+    def converted(self, resource: Resource, items: Sequence[Stored]) -> list[Object | None]:
+        """Return what a webhook makes of stored objects in a version, None where none is needed.
+
+        Raises: Suspended; ConversionFailed.
+        """
+        kind = resource.custom
+        if kind is None or kind.webhook is None:
+            return [None] * len(items)
+        return self._conversions.stored(kind, items, self.attempt, self._review_uid)
+
+    def as_version(self, obj: Object, has: Resource, wants: Resource) -> Object:
+        """Return an object of one version as another version of its kind has it.
+
+        Raises: Suspended; ConversionFailed.
+        """
+        kind = has.custom
+        if kind is not None and kind.webhook is not None and wants.custom is not None:
+            wanted = wants.custom.api_version
+            made = self._conversions.given(kind, obj, wanted, self.attempt, self._review_uid)
+            return wants.custom.served(made)
+        kept = obj if has.versioned is None else has.versioned.stored(obj)
+        return kept if wants.versioned is None else wants.versioned.served(kept)
+
+    def _kept(self, resource: Resource, obj: Object, before: Stored | None) -> Object:
+        """Return an object as it is stored, but for its resourceVersion.
+
+        Raises: Suspended; ConversionFailed.
+        """
+        kind, versioned = resource.custom, resource.versioned
+        if versioned is None:
+            return obj
+        if kind is None or kind.webhook is None or kind.storage == kind.api_version:
+            return versioned.stored(obj)
+        if before is not None:
+            kept: Object = msgpack.unpackb(before.value)
+            if kept["apiVersion"] == kind.storage and _same(obj, self.served(resource, before)):
+                free = {k: kept["metadata"][k] for k in _FREE if k in kept["metadata"]}
+                metadata = {k: v for k, v in obj["metadata"].items() if k not in _FREE}
+                return in_order({**kept, "metadata": {**metadata, **free}})
+        metadata = {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}
+        given = {**obj, "metadata": metadata}
+        made = self._conversions.given(kind, given, kind.storage, self.attempt, self._review_uid)
+        return in_order(made)
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         """Return an object as it is stored, freshly decoded; None if there is none."""
@@ -119,6 +177,10 @@ class State:
         """Return every object of `resource` as it is stored, in the order of the keys."""
         page = self.store.list(prefix_of(resource, namespace))
         return [msgpack.unpackb(value) for value in page.values]
+
+    def note_conversion(self, attempt: Attempt, question: Conversion, packed: bytes) -> None:
+        """Note what a conversion webhook said about a request."""
+        self._conversions.note(attempt, question, packed)
 
     def owner_of_claim(self, kind: str, name: str) -> str:
         """Return "namespace/name" of the Service that has an address or a port, "" if none has."""
@@ -150,10 +212,13 @@ class State:
                 metadata.pop("resourceVersion", None)
             return
         expect = 0 if create or before is None else before.revision
+        kept = self._kept(resource, obj, before)
         metadata["resourceVersion"] = str(self.store.revision + 1)
+        if kept is not obj:
+            version = {"resourceVersion": metadata["resourceVersion"]}
+            kept = {**kept, "metadata": in_order({**kept["metadata"], **version})}
         is_event = resource.stored_id == "events"
         expires = self.wall() + self.settings.event_ttl_s if is_event else None
-        kept = obj if resource.versioned is None else resource.versioned.stored(obj)
         writes = [Write(key, msgpack.packb(kept), expect, expires)]
         checks: dict[str, int] = {}
         if resource.id == "services":
@@ -218,6 +283,10 @@ class State:
         """Return a fresh version-4 UUID."""
         return new_uid(self.bits)
 
+    def _review_uid(self) -> str:
+        """Return the uid of a question: not one of what a request draws each time it is handled."""
+        return new_uid(self._bits)
+
     def generate_name(self, base: str) -> str:
         """Return `base`, cut if need be, and five random characters."""
         bits, suffix = self.bits(64), ""
@@ -251,6 +320,14 @@ class State:
             if error.key == writes[0].key:
                 raise Conflict.modified(resource.id, name) from None
             raise ServiceUnavailable(f"something changed meanwhile, try again: {error}") from None
+
+
+def _same(obj: Object, other: Object) -> bool:
+    """Tell whether two objects of a version are equal but for what no conversion may change."""
+    names = (obj.keys() | other.keys()) - {"metadata"}
+    return all(obj.get(name) == other.get(name) for name in names) and all(
+        obj["metadata"].get(name) == other["metadata"].get(name) for name in _FREE
+    )
 
 
 def is_dry_run(request: Request) -> bool:

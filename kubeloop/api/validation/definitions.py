@@ -15,6 +15,7 @@ from kubeloop.api.jsonpath import BadPath, Path
 from kubeloop.api.problems import Problems
 from kubeloop.api.rules import REASONS, VALIDATIONS, Rules, has_rules, nodes
 from kubeloop.api.structural import Schema, Structural
+from kubeloop.api.validation import webhooks
 
 _SCOPES: Final = ("Cluster", "Namespaced")
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
@@ -55,7 +56,7 @@ def definition(problems: Problems, obj: Json) -> None:
     _names(problems, told)
     for number, version in enumerate(versions):
         _version(problems, f"spec.versions[{number}]", version)
-    _conversion(problems, maybe(spec, "conversion") or {}, versions)
+    _conversion(problems, maybe(spec, "conversion") or {})
     if spec.get("preserveUnknownFields"):
         detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in "
         detail += "spec.versions[*].schema instead"
@@ -134,15 +135,20 @@ def _names(problems: Problems, told: Json) -> None:
         problems.invalid("spec.names.listKind", kind, "kind and listKind may not be the same")
 
 
-def _conversion(problems: Problems, conversion: Json, versions: Sequence[Json]) -> None:
+def _conversion(problems: Problems, conversion: Json) -> None:
     strategy = conversion.get("strategy") or ""
     problems.one_of("spec.conversion.strategy", strategy, ("None", "Webhook"))
-    if strategy == "Webhook" and sum(bool(v.get("served")) for v in versions) > 1:
-        detail = "this server does not call conversion webhooks: serve one version, or use None"
-        problems.forbidden("spec.conversion.strategy", detail)
-    if strategy == "None" and conversion.get("webhook") is not None:
-        detail = "should not be set when strategy is not set to Webhook"
-        problems.forbidden("spec.conversion.webhook", detail)
+    told, config = maybe(conversion, "webhook"), "spec.conversion.webhookClientConfig"
+    if strategy == "Webhook":
+        client = maybe(told or {}, "clientConfig")
+        if client is None:
+            problems.required(config, "required when strategy is set to Webhook")
+        else:
+            webhooks.client(problems, config, client)
+        versions = (told or {}).get("conversionReviewVersions")
+        webhooks.versions(problems, "spec.conversion.conversionReviewVersions", versions)
+    elif told is not None:
+        problems.forbidden(config, "should not be set when strategy is not set to Webhook")
 
 
 def _version(problems: Problems, at: str, version: Json) -> None:

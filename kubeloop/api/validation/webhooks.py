@@ -71,8 +71,8 @@ def _hook(problems: Problems, path: str, hook: Json) -> None:
         problems.invalid(f"{path}.timeoutSeconds", timeout, detail)
     for name in ("namespaceSelector", "objectSelector"):
         selectors.label_selector(problems, f"{path}.{name}", maybe(hook, name))
-    _client(problems, f"{path}.clientConfig", maybe(hook, "clientConfig") or {})
-    _versions(problems, f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions"))
+    client(problems, f"{path}.clientConfig", maybe(hook, "clientConfig") or {})
+    versions(problems, f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions"))
     met = items(hook, "matchConditions")
     conditions(problems, f"{path}.matchConditions", met, _compiles)
 
@@ -106,7 +106,8 @@ def rule(problems: Problems, path: str, told: Json) -> None:
         problems.one_of(f"{path}.scope", scope, _SCOPES)
 
 
-def _client(problems: Problems, path: str, config: Json) -> None:
+def client(problems: Problems, path: str, config: Json) -> None:
+    """Check how a webhook is reached."""
     url, service = config.get("url"), maybe(config, "service")
     if (url is None) == (service is None):
         problems.required(path, "exactly one of url or service is required")
@@ -144,17 +145,18 @@ def _url(problems: Problems, path: str, url: str) -> None:
         problems.invalid(path, told.query, detail)
 
 
-def _versions(problems: Problems, path: str, told: Any) -> None:
-    versions: Sequence[str] = told or ()
-    if not versions:
+def versions(problems: Problems, path: str, told: Any) -> None:
+    """Check which versions of reviews a webhook takes."""
+    known: Sequence[str] = told or ()
+    if not known:
         shown = ", ".join(_VERSIONS)
         problems.required(path, f"must specify one of {shown}")
         return
-    if not any(version in _VERSIONS for version in versions):
+    if not any(version in _VERSIONS for version in known):
         shown = ", ".join(_VERSIONS)
-        problems.invalid(path, [*versions], f"must include at least one of {shown}")
-    for at, version in enumerate(versions):
-        if version in versions[:at]:
+        problems.invalid(path, [*known], f"must include at least one of {shown}")
+    for at, version in enumerate(known):
+        if version in known[:at]:
             problems.invalid(f"{path}[{at}]", version, "duplicate version")
 
 

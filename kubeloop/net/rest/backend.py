@@ -6,9 +6,13 @@ from typing import Any, Protocol
 
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
+from kubeloop.api.custom import CustomKind
 from kubeloop.api.streams import Connection, Session
 from kubeloop.net.gate import Feed, Wake, Wanted
 from kubeloop.net.streaming.seams import Wishes
+
+Object = dict[str, Any]
+Place = tuple[str, int]
 
 
 class Fleet(Protocol):
@@ -38,6 +42,13 @@ class Backend(Protocol):
 
     async def open(self, wanted: Wanted, wake: Wake) -> Feed:
         """Return what a watch reads. wake: as of `Hub.open`. Raises: Expired; as `Gate.open`."""
+
+    async def convert(self, kind: CustomKind, objects: Mapping[Place, Object]) -> list[Object]:
+        """Return custom objects in the version of a kind, which a webhook converts.
+
+        objects: each with where it was: what a fact tells, at its revision.
+        Raises: ConversionFailed.
+        """
 
     def catalogue(self) -> Catalogue:
         """Return the kinds there are."""

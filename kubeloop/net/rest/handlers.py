@@ -5,10 +5,10 @@ writes, `streams` keeps what goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 from aiohttp import web
@@ -225,6 +225,7 @@ class Handlers:
             end=end,
             timeout_s=float(asked.get("timeoutSeconds") or WATCH_TIMEOUT_S),
             bookmarks=bool(asked.get("allowWatchBookmarks")),
+            convert=partial(self._convert, resource),
         )
 
         def close() -> None:
@@ -233,6 +234,13 @@ class Handlers:
 
         self._bells[bell] = None
         return Stream(media.type, watch.run, close, warnings)
+
+    async def _convert(
+        self, resource: Resource, objects: Mapping[tuple[str, int], dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return custom objects in the version that is watched. Raises: ConversionFailed."""
+        assert resource.custom is not None
+        return await self.backend.convert(resource.custom, objects)
 
     async def _beginning(self, call: Call, asked: options.Options) -> tuple[list[bytes], int, bool]:
         """Return what a watch tells first, the revision it goes on after, and whether to say so."""

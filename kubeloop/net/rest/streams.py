@@ -7,14 +7,22 @@ together.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
-from kubeloop.api.errors import ApiError, Expired
+from kubeloop.api.errors import ApiError
 from kubeloop.net.gate import Feed, Hung, Torn, WatchEnded
 from kubeloop.net.rest.logs import Limit, LogOptions, Tail
 from kubeloop.net.rest.watching import Teller, error_line
@@ -26,6 +34,10 @@ BOOKMARK_BEFORE_END_S: Final = 2.0
 _FACTS_MAX: Final = 500  # Taken together.
 _AT_ONCE_MAX: Final = 16 << 10  # Less than any transport takes before it says stop [bytes].
 _WRITE_MAX: Final = 256 << 10  # Written together [bytes], or the one line that is larger.
+
+
+Object = dict[str, Any]
+Convert = Callable[[Mapping[tuple[str, int], Object]], Awaitable[list[Object]]]
 
 
 class Bell:
@@ -82,6 +94,7 @@ class Watch:
     items: what is there already and is told first, in msgpack.
     after: facts up to this revision are not told; that of `items`, if there are any.
     end:   tell when all of `items` have been told.
+    convert: makes objects those of the version that is watched. Raises: ConversionFailed.
     """
 
     feed: Feed
@@ -92,6 +105,7 @@ class Watch:
     end: bool
     timeout_s: float
     bookmarks: bool
+    convert: Convert
 
     async def run(self, response: web.StreamResponse, transport: asyncio.Transport | None) -> None:
         """Write until the bell ends it, the client leaves, or the history has gone on without."""
@@ -104,7 +118,7 @@ class Watch:
                     await self.bell.wait()
             await self._tell(response, transport)
             await response.write_eof()
-        except Expired as error:
+        except ApiError as error:  # Of history that is gone, or of what cannot be converted.
             await refuse(response, transport, error=error)
         except WatchEnded:
             with suppress(ConnectionError, TimeoutError):
@@ -133,6 +147,10 @@ class Watch:
         facts = await self._take()
         if self.after and facts and facts[0].revision <= self.after:
             facts = [fact for fact in facts if fact.revision > self.after]
+        wanted = self.teller.to_convert(facts)
+        if wanted:
+            made = await self.convert(wanted)
+            self.teller.learn(dict(zip(wanted, made, strict=True)))
         for lines in _joined(self.teller.facts(facts)):
             await _write(response, transport, lines)
         if self.bell.bookmark_due and not self.feed.behind:

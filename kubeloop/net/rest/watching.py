@@ -69,6 +69,11 @@ def error_line(error: ApiError) -> bytes:
     return event_line("ERROR", error.status())
 
 
+def _place(fact: Fact, type_: str) -> tuple[str, int]:
+    """Return what tells the object of an event: of one that goes it is what was before."""
+    return f"{'-' if type_ == 'DELETED' else '+'}{fact.key}", fact.revision
+
+
 class Teller:
     """Turns facts into lines for one watcher; remembers what a Table has told already.
 
@@ -89,11 +94,28 @@ class Teller:
         self.resource, self.choice, self.media = resource, choice, media
         self.cache, self.now, self.include = cache, now, include
         self._columns_told = False
+        self._converted: dict[tuple[str, int], Object] = {}
         Answers(resource, media, include=include, now=0)  # Refuses a wrong `include` before 200.
 
     def facts(self, facts: Iterable[Fact]) -> Iterator[bytes]:
         """Yield a line per fact, b"" for one that is not seen."""
         return map(self._fact, facts)
+
+    def to_convert(self, facts: Iterable[Fact]) -> dict[tuple[str, int], Object]:
+        """Return the objects in facts that a webhook has to convert, each with where it was."""
+        kind = self.resource.custom
+        if kind is None or kind.webhook is None:
+            return {}
+        found = {}
+        for fact in facts:
+            change = transition(fact, self.choice)
+            if change is not None and change[1]["apiVersion"] != kind.api_version:
+                found[_place(fact, change[0])] = change[1]
+        return found
+
+    def learn(self, converted: dict[tuple[str, int], Object]) -> None:
+        """Hear what became of the objects of the facts that are told next."""
+        self._converted = converted
 
     def initial(self, items: Iterable[bytes]) -> Iterator[bytes]:
         """Yield an ADDED line per object that is there already."""
@@ -128,6 +150,9 @@ class Teller:
             return self.cache.line(fact, change)
         type_, obj = change
         versioned = self.resource.versioned
+        made = self._converted.get(_place(fact, type_))
+        if made is not None:
+            return self._line(type_, made)
         return self._line(type_, obj if versioned is None else versioned.served(obj, fact.revision))
 
     def _differs(self, revision: int) -> bool:

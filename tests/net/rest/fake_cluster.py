@@ -14,6 +14,7 @@ from kubeloop.actors.requests.reader import Reader
 from kubeloop.actors.requests.state import Settings
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import BUILT_IN, Catalogue
+from kubeloop.api.custom import CustomKind
 from kubeloop.api.errors import InternalError
 from kubeloop.api.resources import BY_KIND
 from kubeloop.api.streams import Connection, Session
@@ -72,6 +73,11 @@ class FakeCluster:
             labels=wanted.labels,
             wake=wake,
         )
+
+    async def convert(
+        self, kind: CustomKind, objects: Mapping[tuple[str, int], dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        raise AssertionError("nothing is converted here")
 
     def catalogue(self) -> Catalogue:
         return BUILT_IN
