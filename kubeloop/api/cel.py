@@ -107,7 +107,10 @@ class Environment:
             raise BadRule(f"compilation failed: {why}") from error
 
         def evaluate(scope: Mapping[str, Any]) -> Any:
-            value = expression.eval(data=scope)
+            try:
+                value = expression.eval(data=scope)
+            except RuntimeError as error:  # What cannot even be handed over.
+                return Failure(str(error))
             if value.type().name() == "ERROR":
                 return Failure(_told(str(value.plain_value())))
             try:
@@ -123,11 +126,6 @@ class Environment:
 def environment(*names: str) -> Environment:
     """Return the language with untyped variables. Raises: BadRule if the library is not there."""
     return Environment(dict.fromkeys(names, "DYN"))
-
-
-def expression(text: str, variables: Sequence[str]) -> Expression:
-    """Return an expression in CEL as a function of its variables. Raises: BadRule."""
-    return environment(*variables).compile(text, "expression")
 
 
 def _name(type_: str) -> str:

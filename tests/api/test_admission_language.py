@@ -102,6 +102,12 @@ def test_which_variables_are_spoken_of(text: str, names: tuple[str, ...]) -> Non
     assert variables_in(text) == names
 
 
+@pytest.mark.parametrize("value", [2**70, {"n": -(2**64)}, "\ud800", ["\udfff"]])
+def test_what_the_language_has_no_values_for_is_a_failure(value: Any) -> None:
+    compiled = environment("object").typed("object.x == object.x")
+    assert isinstance(compiled.evaluate({"object": {"x": value}}), Failure)
+
+
 def test_types_stand_where_they_belong() -> None:
     env = environment("object")
     wrong = env.typed(untyped("Object{a: [Object.b{}]}")).evaluate({"object": None})

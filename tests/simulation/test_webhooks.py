@@ -195,6 +195,10 @@ def test_conditions() -> None:
             conditions = [
                 {"name": "new", "expression": "oldObject == null"},
                 {"name": "big", "expression": "has(object.data.big)"},
+                {
+                    "name": "may",
+                    "expression": "authorizer.group('').resource('pods').check('get').allowed()",
+                },
             ]
             await register(api, configuration("Validating", "look", matchConditions=conditions))
             await api.create(MAP)

@@ -76,6 +76,11 @@ class Language:
         self._types[f"{_PREFIX}{name}"] = compiled.result
 
 
+def with_authorizer(*names: str) -> Environment:
+    """Return the language with untyped variables and an authorizer. Raises: BadRule."""
+    return _plain_environment(names, False, True)
+
+
 @lru_cache(16)
 def _plain_environment(names: Sequence[str], patches: bool, authorizer: bool) -> Environment:
     return _environment(names, patches, authorizer, {})

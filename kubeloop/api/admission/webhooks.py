@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import orjson
 
+from kubeloop.api.admission.language import authorizer_of, with_authorizer
 from kubeloop.api.admission.matching import GROUP, Attributes, fits, request_of, selected
-from kubeloop.api.cel import BadRule, Expression, Failure, expression
+from kubeloop.api.cel import BadRule, Expression, Failure
 from kubeloop.api.errors import ApiError, BadRequest, InternalError
 from kubeloop.api.patch import json_patch
 
@@ -114,7 +115,14 @@ def _meets_conditions(hook: Hook, about: Attributes) -> bool:
     conditions = hook.told.get("matchConditions") or ()
     if not conditions:
         return True
-    scope = {"object": about.obj, "oldObject": about.old, "request": request_of(about, "")}
+    asking = authorizer_of(about.user)
+    scope = {
+        "object": about.obj,
+        "oldObject": about.old,
+        "request": request_of(about, ""),
+        "authorizer": asking,
+        "authorizer.requestResource": asking,
+    }
     failures = []
     for condition in conditions:
         result = _met(condition["expression"], scope)
@@ -138,7 +146,7 @@ def _met(text: str, scope: Mapping[str, Any]) -> Any:
 
 @lru_cache(256)
 def _condition(text: str) -> Expression:
-    return expression(text, VARIABLES)
+    return with_authorizer(*VARIABLES).compile(text, "expression")
 
 
 # What they are asked.

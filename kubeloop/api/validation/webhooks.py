@@ -8,8 +8,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kubeloop.api import names
+from kubeloop.api.admission.language import with_authorizer
 from kubeloop.api.admission.webhooks import VARIABLES
-from kubeloop.api.cel import BadRule, environment
+from kubeloop.api.cel import BadRule
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.problems import Problems
 from kubeloop.api.validation import selectors
@@ -182,7 +183,7 @@ def conditions(problems: Problems, path: str, told: Sequence[Json], check: Check
 
 def _compiles(problems: Problems, path: str, text: str) -> None:
     try:
-        told = environment(*VARIABLES).typed(text).type
+        told = with_authorizer(*VARIABLES).typed(text).type
     except BadRule as error:
         problems.invalid(path, text, str(error))
     else:
