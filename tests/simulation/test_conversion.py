@@ -13,6 +13,7 @@ from aiohttp import web
 from hook_server import HOST, PORT, client, context
 
 from kubeloop import Cluster, sim
+from kubeloop.actors.requests import converting
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import Invalid
 
@@ -177,6 +178,20 @@ def test_what_is_stored_is_converted_once() -> None:
             await ask.ok("patch", "v1", "f3", body, patchType="merge")
             assert [one["spec"]["address"] for one in await ask.items("v2")][3] == "x"
             assert [len(one["objects"]) for one in asked] == [7, 1], "only what has changed"
+
+    play(work)
+
+
+def test_a_long_list_is_asked_about_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converting, "_OBJECTS_MAX", 3)
+
+    async def work(cluster: Cluster, ask: Asking) -> None:
+        async with converters() as asked:
+            for n in range(7):
+                await ask.ok("create", "v1", body=foo(f"f{n}", host=str(n)))
+            hosts = [one["spec"]["address"] for one in await ask.items("v2")]
+            assert hosts == [str(n) for n in range(7)]
+            assert [len(one["objects"]) for one in asked] == [3, 3, 1]
 
     play(work)
 
