@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kubeloop.actors.runtimes import process_volumes
 from kubeloop.cluster import Cluster
 from kubeloop.net.registry import ImageStore
 
@@ -150,8 +151,14 @@ async def run(cluster: Cluster, name: str, script: str, **more: str) -> str:
     return b"".join([line async for _, line in lines]).decode()
 
 
+async def _failures(cluster: Cluster, pod: str) -> list[str]:
+    events = await cluster.api.list("events")
+    found = [e for e in events if (e["involvedObject"]["name"], e["reason"]) == (pod, "Failed")]
+    return [event["message"] for event in found]
+
+
 async def test_a_host_path_is_the_nodes_own_and_no_link_leads_out_of_it(
-    images: Path, tmp_path: Path
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_cluster(images, tmp_path) as cluster:
         script = "echo 1 > /h/a/b/f; cat /part/f; ls /e;"
@@ -182,3 +189,12 @@ async def test_a_host_path_is_the_nodes_own_and_no_link_leads_out_of_it(
             pod = await cluster.api.get("pods", name)
             waiting = pod.status["containerStatuses"][0]["state"]["waiting"]
             assert waiting["reason"] == "ContainerCreating"
+        # And if it does so after the check, whoever mounts sees it still.
+        monkeypatch.setattr(process_volumes, "_see_to", lambda root, parts, mount: None)
+        monkeypatch.setattr(process_volumes, "walk", lambda *_, **__: os.open("/", os.O_PATH))
+        later = POD.format(name="race", path="/mine/up", kind="Directory", script="ls /h")
+        await cluster.api.apply(later)
+        async with asyncio.timeout(WAIT_S):
+            while not (why := await _failures(cluster, "race")):
+                await asyncio.sleep(0.05)
+        assert "cannot mount a volume at /h" in why[0]

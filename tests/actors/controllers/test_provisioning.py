@@ -240,3 +240,32 @@ def test_a_claim_of_others_is_no_ephemeral_volume() -> None:
     )
     found = mini.get(CLAIMS, "p-v")
     assert found is not None and "ownerReferences" not in found["metadata"]
+
+
+def test_a_volume_of_a_node_that_is_gone_is_not_waited_for() -> None:
+    mini = ready_cluster()
+    made = mini.create(claim("c", storageClassName="standard"))
+    assert made is not None
+    select(mini, "c", "n2")
+    mini.settle()
+    node = mini.get("nodes", "n2", "")
+    assert node is not None
+    mini.delete(node)
+    mini.delete(made)
+    mini.settle()
+    assert phases(mini, VOLUMES) == phases(mini, CLAIMS) == {}
+
+
+def test_a_volume_is_made_when_a_node_gets_ready() -> None:
+    mini = Mini(nodes=())
+    mini.create(storage_class("now", volumeBindingMode="Immediate"))
+    mini.start()
+    mini.create(claim("c", storageClassName="now"))
+    made = mini.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "late"}})
+    assert made is not None
+    mini.pump()
+    assert phases(mini, CLAIMS) == {"c": "Pending"}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    mini.patch(made, {"status": ready}, subresource="status")
+    mini.pump()
+    assert phases(mini, CLAIMS) == {"c": "Bound"}

@@ -1,9 +1,15 @@
 """The claims of StatefulSets: there before their pods, and after them as long as they are kept."""
 
+import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_cluster import DISTURBANCES, Mini, Obj, Op, template
 from test_volumes import CLAIMS, claim
+
+from kubeloop.actors.controllers.base import Writer
+from kubeloop.actors.controllers.stateful_claims import Claims, new_claims
+from kubeloop.actors.view import View
+from kubeloop.store.facts import Fact, key_of
 
 POLICIES = st.tuples(*2 * [st.sampled_from(["Retain", "Delete"])])
 
@@ -144,3 +150,17 @@ def test_scaling_down_deletes_what_is_to_go_with_its_pod() -> None:
     mini.patch(made, {"spec": {"replicas": 2}})
     mini.settle()
     assert names(mini, CLAIMS) == {"data-db-0", "data-db-1"}
+
+
+def test_a_claim_of_an_earlier_pod_is_about_to_go() -> None:
+    made = stateful_set(1, "Retain", "Delete")
+    made["metadata"] |= {"namespace": "default", "uid": "s"}
+    (found,) = new_claims(made, 0)
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": "db-0", "uid": "gone"}
+    found["metadata"]["uid"] = "c"
+    other = {**reference, "name": "x"}
+    for references, hinders in (([], False), ([reference], True), ([other], False)):
+        view = View()
+        found["metadata"]["ownerReferences"] = references
+        view.fold(Fact(1, key_of(CLAIMS, "default", "data-db-0"), msgpack.packb(found)))
+        assert Claims(Writer("c")).hinder(made, 0, view) == hinders
