@@ -22,7 +22,6 @@ TARGET: Final = Path(__file__).parent.parent / "kubeloop" / "api" / "schema.msgp
 
 # Kinds that clients speak and that are no resources of their own: (group, version, kind).
 EXTRA_KINDS: Final = (
-    ("", "v1", "Binding"),
     ("", "v1", "DeleteOptions"),
     ("", "v1", "Status"),
     ("authentication.k8s.io", "v1", "TokenRequest"),

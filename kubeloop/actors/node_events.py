@@ -1,12 +1,19 @@
 """The events a kubelet tells users: about its pods, and about its node. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from kubeloop.actors.events import Recorder
 from kubeloop.actors.pods.actions import Tell
-from kubeloop.actors.pods.state import Pod
+from kubeloop.actors.pods.state import Pod, Role
 from kubeloop.api.calls import Request
+
+_LISTS: Final[Mapping[Role, str]] = {
+    "init": "initContainers",
+    "sidecar": "initContainers",
+    "main": "containers",
+    "ephemeral": "ephemeralContainers",
+}
 
 
 class NodeEvents:
@@ -39,5 +46,4 @@ class NodeEvents:
 def _field_path(pod: Pod, container: str) -> str:
     if not container:
         return ""
-    role = pod.containers[container].role
-    return f"spec.{'containers' if role == 'main' else 'initContainers'}{{{container}}}"
+    return f"spec.{_LISTS[pod.containers[container].role]}{{{container}}}"

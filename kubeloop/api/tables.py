@@ -31,6 +31,7 @@ from kubeloop.api.resources import Resource
 Row = Callable[[Json], list[Any]]
 
 _ROWS: Final[Mapping[str, Row]] = {
+    "componentstatuses": others.component_status,
     "configmaps": others.config_map,
     "endpoints": services.endpoints,
     "events": others.event,

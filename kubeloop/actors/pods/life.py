@@ -20,7 +20,7 @@ from kubeloop.actors.pods.actions import (
     Tell,
 )
 from kubeloop.actors.pods.backoff import go_duration
-from kubeloop.actors.pods.state import NEVER, Container, Exit, Pod, Run, Verdict
+from kubeloop.actors.pods.state import NEVER, Container, Exit, Pod, Run, Verdict, add_ephemeral
 from kubeloop.actors.probes import FIELDS, KINDS, TITLES, ProbeState
 from kubeloop.api.times import parse
 
@@ -44,6 +44,7 @@ def observe(
     if not ours and _concerns(pod.spec, obj):
         pod.because = revision
     pod.spec = obj
+    add_ephemeral(pod.containers, dict(obj))
     metadata = obj["metadata"]
     if metadata.get("deletionTimestamp"):
         pod.deleting = pod.ending = True
@@ -110,6 +111,9 @@ def _live(pod: Pod, now: float, actions: list[Action]) -> None:
         return
     for container in pod.containers.values():
         _watch_over(pod, container, now, actions)
+    for container in pod.of("ephemeral"):  # Whatever the others do; once, however it ends.
+        if container.stage == "idle" and not container.over:
+            _start(pod, container, now, actions)
     if not _initialize(pod, now, actions):
         return
     waiting = False
@@ -144,6 +148,8 @@ def will_restart(pod: Pod, container: Container) -> bool:
     """Tell whether the restart policy gives a container that is over another run."""
     if container.role == "sidecar" or container.redo:
         return True
+    if container.role == "ephemeral":
+        return False
     policy = policy_of(pod, container)
     failed = container.run is not None and container.run.code != 0
     if container.role == "init":
@@ -237,12 +243,12 @@ def _stop(
 
 
 def _end(pod: Pod, now: float, wall_s: float, actions: list[Action]) -> None:
-    """Stop the containers, main and init ones together, then the sidecars, the last one first."""
+    """Stop all containers together but the sidecars; then those, the last one first."""
     grace_s = _grace(pod, wall_s)
     for container in pod.containers.values():
         if container.stage == "pulling":  # Nobody waits for the image any more.
             container.stage = "idle"
-    running = [c for c in pod.of("init", "main") if c.stage != "idle"]
+    running = [c for c in pod.of("init", "main", "ephemeral") if c.stage != "idle"]
     if not running:
         running = [c for c in reversed(list(pod.of("sidecar"))) if c.stage != "idle"][:1]
     for container in running:

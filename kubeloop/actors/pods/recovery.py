@@ -5,13 +5,15 @@ runtime is right; what only the API knows is gone, and counts as killed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from kubeloop.actors.pods.life import arm_probes
 from kubeloop.actors.pods.state import NEVER, Container, Exit, Object, Pod, Run, new_pod
 from kubeloop.actors.pods.status import LOST_CODE, LOST_MESSAGE, LOST_REASON, TERMINAL
 from kubeloop.actors.runtimes.protocol import ContainerRecord, SandboxRecord
 from kubeloop.api.times import parse
+
+_STATUSES: Final = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
 def recover(
@@ -29,8 +31,8 @@ def recover(
     pod = new_pod(obj, wall_s=wall_s, now=now)
     status: Object = obj.get("status") or {}
     _recover_times(pod, status, now, wall_s)
-    told = (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
-    known = {entry["name"]: entry for entry in told}
+    told = (status.get(field) or [] for field in _STATUSES)
+    known = {entry["name"]: entry for entries in told for entry in entries}
     for container in pod.containers.values():
         runs = [r for r in record.containers if r.name == container.name] if record else []
         _recover_container(pod, container, runs, known.get(container.name, {}), now, wall_s)

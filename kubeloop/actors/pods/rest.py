@@ -48,5 +48,5 @@ def _is_to_change(pod: Pod, container: Container, now: float) -> bool:
     if container.stage != "idle" or container.waiting[0] or now < container.retry_at:
         return False
     if container.run is None:
-        return pod.initialized and container.role == "main"
+        return container.role == "ephemeral" or (pod.initialized and container.role == "main")
     return not container.backing_off and will_restart(pod, container)

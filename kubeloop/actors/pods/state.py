@@ -12,7 +12,7 @@ from kubeloop.actors.pods.backoff import Backoff
 from kubeloop.actors.probes import ProbeState
 
 Object = Mapping[str, Any]
-Role = Literal["init", "sidecar", "main"]
+Role = Literal["init", "sidecar", "main", "ephemeral"]
 Stage = Literal["idle", "pulling", "starting", "running"]
 Sandbox = Literal["none", "starting", "ready", "stopped", "removing", "removed"]
 
@@ -169,9 +169,17 @@ class Pod:
 
 
 def specs_of(pod: Object) -> Iterator[Object]:
-    """Yield the containers of a Pod object, init containers first."""
+    """Yield the containers of a Pod object: init containers first, ephemeral ones last."""
     yield from pod["spec"].get("initContainers") or ()
     yield from pod["spec"]["containers"]
+    yield from pod["spec"].get("ephemeralContainers") or ()
+
+
+def add_ephemeral(containers: dict[str, Container], pod: Object) -> None:
+    """Add the ephemeral containers of a Pod object that are not known yet."""
+    for spec in pod["spec"].get("ephemeralContainers") or ():
+        if spec["name"] not in containers:
+            containers[spec["name"]] = Container(spec["name"], "ephemeral")
 
 
 def new_pod(pod: Object, *, wall_s: float, now: float) -> Pod:
@@ -182,6 +190,7 @@ def new_pod(pod: Object, *, wall_s: float, now: float) -> Pod:
         containers[spec["name"]] = Container(spec["name"], role)
     for spec in pod["spec"]["containers"]:
         containers[spec["name"]] = Container(spec["name"], "main")
+    add_ephemeral(containers, pod)
     metadata = pod["metadata"]
     state = Pod(metadata["uid"], metadata["namespace"], metadata["name"], pod, containers)
     state.because = int(metadata.get("resourceVersion") or 0)

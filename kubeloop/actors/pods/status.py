@@ -12,7 +12,14 @@ from kubeloop.actors.pods.state import Container, Object, Pod, Run, specs_of
 from kubeloop.api.times import rfc3339
 
 TERMINAL: Final = ("Succeeded", "Failed")
-_OPTIONAL: Final = ("reason", "message", "initContainerStatuses", "podIP", "podIPs")
+_OPTIONAL: Final = (
+    "reason",
+    "message",
+    "initContainerStatuses",
+    "ephemeralContainerStatuses",
+    "podIP",
+    "podIPs",
+)
 LOST_CODE: Final = 137
 LOST_REASON: Final = "ContainerStatusUnknown"
 LOST_MESSAGE: Final = "The container could not be located when the pod was terminated"
@@ -31,8 +38,9 @@ def render(pod: Pod, *, host_ip: str, runtime: str, wall_s: float) -> dict[str, 
     old: Object = pod.spec.get("status") or {}
     phase = phase_of(pod)
     done = phase in TERMINAL
-    inits = [c for c in pod.containers.values() if c.role != "main"]
-    mains = [c for c in pod.containers.values() if c.role == "main"]
+    inits = list(pod.of("init", "sidecar"))
+    mains = list(pod.of("main"))
+    added = list(pod.of("ephemeral"))
     status: dict[str, Any] = {
         "observedGeneration": pod.spec["metadata"].get("generation", 0),
         "phase": phase,
@@ -56,6 +64,10 @@ def render(pod: Pod, *, host_ip: str, runtime: str, wall_s: float) -> dict[str, 
     status["containerStatuses"] = [
         _container(pod, c, specs[c.name], runtime, lost=lost) for c in mains
     ]
+    if added:
+        status["ephemeralContainerStatuses"] = [
+            _container(pod, c, specs[c.name], runtime, lost=lost) for c in added
+        ]
     return status
 
 
@@ -71,7 +83,7 @@ def phase_of(pod: Pod) -> str:
     """Return the phase of a pod, from what its containers do."""
     if pod.phase:
         return pod.phase
-    mains = [c for c in pod.containers.values() if c.role == "main"]
+    mains = list(pod.of("main"))
     if pod.ending and pod.idle:
         if pod.verdict is not None or not pod.initialized:
             return "Failed"
@@ -201,7 +213,7 @@ def _waiting(pod: Pod, container: Container) -> dict[str, str]:
     reason, message = container.waiting
     if not reason:
         starts_late = container.role == "main" and not pod.initialized
-        late = starts_late and any(c.role != "main" for c in pod.containers.values())
+        late = starts_late and any(pod.of("init", "sidecar"))
         reason = "PodInitializing" if late else "ContainerCreating"
     return {"reason": reason, **({"message": message} if message else {})}
 

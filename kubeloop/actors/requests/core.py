@@ -7,6 +7,7 @@ import msgpack
 
 from kubeloop.actors.requests import (
     accounts,
+    components,
     deletion,
     reading,
     reviews,
@@ -93,18 +94,22 @@ class Core:
                 raise MethodNotAllowed
         elif request.verb not in resource.verbs:
             raise MethodNotAllowed
+        if resource.computed:
+            return components.answer(state, request)
+        if resource.id == "bindings":
+            return subresources.bind_named(state, request)
         if not resource.stored:
             return reviews.review(state, request)
         match request.subresource, request.verb:
-            case ("" | "status" | "approval", "get"):
+            case ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "get"):
                 return reading.get(state, request)
             case "", "list":
                 return reading.list_(state, request)
             case "", "create":
                 return writing.create(state, request)
-            case ("" | "status" | "approval", "update"):
+            case ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "update"):
                 return writing.update(state, request)
-            case ("" | "status" | "approval", "patch"):
+            case ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "patch"):
                 return writing.patch(state, request)
             case "", "delete":
                 return deletion.delete(state, request)

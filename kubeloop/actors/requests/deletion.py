@@ -38,7 +38,7 @@ def delete(state: State, request: Request) -> Outcome:
     check_deletion(resource, old, request)
     deletable(state, resource, request, old)
     new, gone = _delete_one(state, resource, old, request)
-    told = _success(resource, old) if gone and resource.id != "pods" else new
+    told = _success(resource, old) if gone and not strategy(resource).returned else new
     revision = state.store.revision if gone else int(new["metadata"]["resourceVersion"])
     return Outcome(request.tag, 200, revision, msgpack.packb(told), warnings=_warnings(request))
 

@@ -23,6 +23,7 @@ class Strategy:
     status_locks:     fields of metadata that may not be changed through the status subresource.
     create_on_update: a PUT to a name that is free creates the object.
     versioned:        an update must say which resourceVersion it changes.
+    returned:         what is deleted is the answer to its deletion; of others it is a Status.
     orphans:          deleting without a propagationPolicy leaves the dependents.
     """
 
@@ -37,17 +38,21 @@ class Strategy:
     status_locks: tuple[str, ...] = ()
     create_on_update: bool = False
     versioned: bool = False
+    returned: bool = False
     orphans: bool = False
 
 
 _PLAIN: Final = Strategy()
 _STRATEGIES: Final[Mapping[str, Strategy]] = {
     "pods": Strategy(
-        generation=True, status={"phase": "Pending"}, status_locks=("ownerReferences",)
+        returned=True,
+        generation=True,
+        status={"phase": "Pending"},
+        status_locks=("ownerReferences",),
     ),
     "nodes": Strategy(status={}, status_given=True),
     "namespaces": Strategy(status={"phase": "Active"}),
-    "services": Strategy(status={"loadBalancer": {}}, create_on_update=True),
+    "services": Strategy(returned=True, status={"loadBalancer": {}}, create_on_update=True),
     "replicationcontrollers": Strategy(generation=True, status={"replicas": 0}, orphans=True),
     "replicasets.apps": Strategy(generation=True, status={"replicas": 0}),
     "customresourcedefinitions.apiextensions.k8s.io": Strategy(
@@ -79,17 +84,21 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
         },
     ),
     "endpointslices.discovery.k8s.io": Strategy(generation=True, counted=("labels",)),
-    "persistentvolumes": Strategy(status={"phase": "Pending"}),
-    "persistentvolumeclaims": Strategy(status={"phase": "Pending"}),
-    "podtemplates": Strategy(generation=True),
+    "persistentvolumes": Strategy(returned=True, status={"phase": "Pending"}),
+    "persistentvolumeclaims": Strategy(returned=True, status={"phase": "Pending"}),
+    "podtemplates": Strategy(returned=True, generation=True),
     "limitranges": Strategy(create_on_update=True),
-    "resourcequotas": Strategy(status={}),
+    "resourcequotas": Strategy(returned=True, status={}),
     "priorityclasses.scheduling.k8s.io": Strategy(generation=True, uncounted=True),
     "runtimeclasses.node.k8s.io": Strategy(versioned=True),
-    "csidrivers.storage.k8s.io": Strategy(generation=True, generation_first=0, versioned=True),
-    "csinodes.storage.k8s.io": Strategy(versioned=True),
+    "csidrivers.storage.k8s.io": Strategy(
+        returned=True, generation=True, generation_first=0, versioned=True
+    ),
+    "csinodes.storage.k8s.io": Strategy(returned=True, versioned=True),
     "csistoragecapacities.storage.k8s.io": Strategy(versioned=True),
-    "volumeattachments.storage.k8s.io": Strategy(status={"attached": False}, versioned=True),
+    "volumeattachments.storage.k8s.io": Strategy(
+        returned=True, status={"attached": False}, versioned=True
+    ),
     "horizontalpodautoscalers.autoscaling": Strategy(
         status={"desiredReplicas": 0, "currentMetrics": None}
     ),
@@ -110,6 +119,9 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {
     ),
     "validatingadmissionpolicybindings.admissionregistration.k8s.io": Strategy(generation=True),
     "endpoints": Strategy(create_on_update=True),
+    "serviceaccounts": Strategy(returned=True),
+    "storageclasses.storage.k8s.io": Strategy(returned=True),
+    "volumeattributesclasses.storage.k8s.io": Strategy(returned=True),
     "events": Strategy(create_on_update=True),
     "events.events.k8s.io": Strategy(create_on_update=True),
     "leases.coordination.k8s.io": Strategy(create_on_update=True, versioned=True),

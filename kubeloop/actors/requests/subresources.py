@@ -1,6 +1,7 @@
 """scale, binding, eviction, finalize: the ways to touch one aspect of an object."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
@@ -132,6 +133,21 @@ def bind(state: State, request: Request) -> Outcome:
     bound = _bound(state, pod, node, told.get("annotations") or {})
     state.put(state.resource_of(request), bound, request, create=False)
     return _created(state, request)
+
+
+def bind_named(state: State, request: Request) -> Outcome:
+    """Assign the pod that a Binding names to a node. Raises: BadRequest; as `bind`."""
+    body = msgpack.unpackb(request.body) if request.body else None
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not name:
+        raise BadRequest("name must be provided")
+    told = metadata.get("namespace") if isinstance(metadata, dict) else None
+    if told not in (None, "", request.namespace):
+        raise BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    return bind(state, replace(request, resource="pods", name=name, subresource="binding"))
 
 
 def evict(state: State, request: Request) -> Outcome:

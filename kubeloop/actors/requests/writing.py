@@ -7,7 +7,7 @@ from typing import Final
 
 import msgpack
 
-from kubeloop.actors.requests import admission, certificates, daemons, ownership, phases
+from kubeloop.actors.requests import admission, certificates, daemons, ownership, parts, phases
 from kubeloop.actors.requests.admitting import mutated, validated
 from kubeloop.actors.requests.allocation import carry_over
 from kubeloop.actors.requests.deletion import finish_if_due
@@ -44,7 +44,7 @@ Transform = Callable[[Object], Object]
 """Old object → wanted object; the old one is not changed."""
 
 API_SERVER_USER: Final = "system:apiserver"
-_WHOLE: Final = ("", "status")  # The subresources that speak of the object itself.
+_WHOLE: Final = ("", "status", *parts.PARTS)  # The subresources that speak of the object itself.
 _SERVICES: Final = "services"
 _TERMINATING: Final = "create not allowed while custom resource definition is terminating"
 _LOOPBACK: Final = re.compile(r'Invalid value: "([^"]+)": may not be in the loopback range')
@@ -175,7 +175,7 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
     old = state.found(resource, request.namespace, request.name)
     if old is None:
         raise NotFound(resource.id, request.name)
-    new = transform(old)
+    new = parts.only(request.subresource, old, transform(old))
     check_preconditions(resource, old, new)
     also: list[Object] = []
     if request.subresource in ("status", certificates.APPROVAL):
@@ -196,10 +196,10 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
         if not _is_apply(request):
             ownership.changed(state, resource, old, new, request)
         admission.complete_change(state, resource, new, old)
-        if not request.subresource:  # A Scale is another's object.
+        if request.subresource in _WHOLE:  # A Scale is another's object.
             new = mutated(state, resource, request, new, old)
         prepare_update(resource, old, new)
-        _refuse(resource, new, _allowed_here(state, request, validate_update(resource, new, old)))
+        _refuse(resource, new, _changed(state, request, resource, new, old))
         if resource.id == _SERVICES:
             _refuse(resource, new, state.allocations.assign(new, state.bits))
     if request.subresource in _WHOLE:
@@ -207,6 +207,13 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
     if request.subresource not in ("status", certificates.APPROVAL):
         also = admission.allow(state, resource, new, old, request)
     return write(state, request, old, new, also)
+
+
+def _changed(
+    state: State, request: Request, resource: Resource, new: Object, old: Object
+) -> list[Cause]:
+    part = request.subresource if request.subresource in parts.PARTS else ""
+    return _allowed_here(state, request, validate_update(resource, new, old, part))
 
 
 def _decide(state: State, request: Request, old: Object, new: Object) -> None:

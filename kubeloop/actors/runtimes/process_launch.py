@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from kubeloop.actors.pods.state import specs_of
 from kubeloop.actors.runtimes.protocol import ContainerSpec, RuntimeFailure
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -203,7 +204,7 @@ def why_unsupported(pod: Mapping[str, Any]) -> str:
                     f'volume "{volume.get("name")}": {kind} volumes are not supported; '
                     f"use one of {', '.join(_VOLUMES)}"
                 )
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+    for container in specs_of({"spec": {"containers": [], **spec}}):
         if (container.get("securityContext") or {}).get("privileged"):
             return f'container "{container.get("name")}": privileged is not supported: no root here'
     return ""

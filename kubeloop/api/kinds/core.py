@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from kubeloop.api.kinds.row import STATUS, WORKLOAD, Resource, Subresource
+from kubeloop.api.kinds.row import GET_AND_CHANGE, QUESTION, STATUS, WORKLOAD, Resource, Subresource
 
 _PROXIED: Final = ("create", "delete", "get", "patch", "update")
 
@@ -19,7 +19,9 @@ _POD_SUBRESOURCES: Final = (
     STATUS,
     Subresource("binding", ("create",), kind="Binding"),
     Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
+    Subresource("ephemeralcontainers", GET_AND_CHANGE),
     Subresource("log", ("get",)),
+    Subresource("resize", GET_AND_CHANGE),
     _stream("exec", "PodExecOptions"),
     _stream("attach", "PodAttachOptions"),
     _stream("portforward", "PodPortForwardOptions"),
@@ -27,7 +29,19 @@ _POD_SUBRESOURCES: Final = (
 )
 
 ROWS: Final = (
+    Resource("", "v1", "Binding", "bindings", "binding", verbs=QUESTION),
     Resource("", "v1", "ConfigMap", "configmaps", "configmap", short_names=("cm",)),
+    Resource(
+        "",
+        "v1",
+        "ComponentStatus",
+        "componentstatuses",
+        "componentstatus",
+        namespaced=False,
+        short_names=("cs",),
+        verbs=("get", "list"),
+        computed=True,
+    ),
     Resource("", "v1", "Endpoints", "endpoints", "endpoints", short_names=("ep",)),
     Resource(
         "",

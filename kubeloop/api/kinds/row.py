@@ -57,6 +57,7 @@ class Resource:
     custom:    of a custom kind, what its definition says; None for what is built in.
     other:     of a built-in kind in another version than the stored one, how they differ.
     kept_as:   the id its objects are stored under, if that is another kind's; "" if it is its own.
+    computed:  its objects are made when they are asked for, and not kept.
     kept:      of such a kind, a field it can be selected by → where that is stored.
     """
 
@@ -75,6 +76,7 @@ class Resource:
     custom: "CustomKind | None" = field(default=None, compare=False, repr=False)
     other: Versioned | None = field(default=None, compare=False, repr=False)
     kept_as: str = ""
+    computed: bool = False
     kept: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -95,7 +97,7 @@ class Resource:
     @property
     def stored(self) -> bool:
         """Whether its objects are stored; others are questions, which are answered."""
-        return "list" in self.verbs
+        return "list" in self.verbs and not self.computed
 
     @property
     def versioned(self) -> "CustomKind | Versioned | None":

@@ -109,6 +109,14 @@ def namespace(obj: Json) -> list[Any]:
     return [name_of(obj), phase, humanize.since(created(obj))]
 
 
+def component_status(obj: Json) -> list[Any]:
+    """Return the cells of a ComponentStatus."""
+    conditions = obj.get("conditions") or ()
+    healthy: Json = next((c for c in conditions if c.get("type") == "Healthy"), {})
+    told = {"True": "Healthy", "False": "Unhealthy"}.get(healthy.get("status", ""), "Unknown")
+    return [name_of(obj), told, healthy.get("message", ""), healthy.get("error", "")]
+
+
 def config_map(obj: Json) -> list[Any]:
     """Return the cells of a ConfigMap."""
     count = len(obj.get("data") or ()) + len(obj.get("binaryData") or ())

@@ -27,6 +27,7 @@ from kubeloop.api.validation import (
     networking,
     others,
     persistence,
+    pod_parts,
     pods,
     policy,
     quotas,
@@ -186,8 +187,11 @@ def validate_create(resource: Resource, obj: Json) -> list[Cause]:
     return problems
 
 
-def validate_update(resource: Resource, obj: Json, old: Json) -> list[Cause]:
-    """Return what is wrong with turning `old` into `obj`; [] if nothing is."""
+def validate_update(resource: Resource, obj: Json, old: Json, part: str = "") -> list[Cause]:
+    """Return what is wrong with turning `old` into `obj`; [] if nothing is.
+
+    part: a subresource of pods that changes one thing only, "" if all may change.
+    """
     problems, rules = Problems(), _RULES.get(resource.id, _Rules())
     if rules.fixed and not child(obj, "metadata").get("resourceVersion"):
         problems.invalid("metadata.resourceVersion", 0, "must be specified for an update")
@@ -197,8 +201,9 @@ def validate_update(resource: Resource, obj: Json, old: Json) -> list[Cause]:
         rules.change(problems, obj, old)
     if rules.whole:
         rules.whole(problems, obj)
-    if rules.last:
-        rules.last(problems, obj, old)
+    last = pod_parts.RULES[part] if part else rules.last
+    if last:
+        last(problems, obj, old)
     if resource.custom is not None:
         problems += resource.custom.problems(obj, old)
     return problems

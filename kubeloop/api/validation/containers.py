@@ -66,8 +66,8 @@ def containers(problems: Problems, field: str, spec: Json, volumes: Set[str]) ->
     seen: set[str] = set()
     for number, container in enumerate(given):
         at = f"{field}[{number}]"
-        _common(problems, at, container, volumes)
-        _unique(problems, at, container, seen)
+        common(problems, at, container, volumes)
+        unique(problems, at, container, seen)
         probes.lifecycle(problems, at, container)
         probes.probes(problems, at, container)
     _host_ports(problems, field, given)
@@ -78,10 +78,10 @@ def init_containers(problems: Problems, field: str, spec: Json, volumes: Set[str
     seen = {str(container.get("name") or "") for container in items(spec, "containers")}
     for number, container in enumerate(items(spec, "initContainers")):
         at, policy = f"{field}[{number}]", container.get("restartPolicy")
-        _common(problems, at, container, volumes)
+        common(problems, at, container, volumes)
         if policy is not None:
             problems.one_of(f"{at}.restartPolicy", policy, ("Always",))
-        _unique(problems, at, container, seen)
+        unique(problems, at, container, seen)
         _host_ports(problems, field, [container])
         if policy == "Always":
             probes.lifecycle(problems, at, container)
@@ -101,14 +101,14 @@ def only_in_pods(problems: Problems, field: str, given: list[Json]) -> None:
             problems.invalid(f"{field}[{number}].image", image, detail)
 
 
-def _unique(problems: Problems, field: str, container: Json, seen: set[str]) -> None:
+def unique(problems: Problems, field: str, container: Json, seen: set[str]) -> None:
     name = container.get("name") or ""
     if name in seen:
         problems.duplicate(f"{field}.name", name)
     seen.add(name)
 
 
-def _common(problems: Problems, field: str, container: Json, volumes: Set[str]) -> None:
+def common(problems: Problems, field: str, container: Json, volumes: Set[str]) -> None:
     """Check what every container has in common."""
     if name := container.get("name") or "":
         problems.invalid_each(f"{field}.name", name, names.dns1123_label(name))

@@ -38,7 +38,8 @@ WATCH_TIMEOUT_S: Final = 1800.0  # kube-apiserver's --min-request-timeout.
 _TEXT: Final = "text/plain"
 _TOKEN_REVIEW: Final = "TokenReview"
 DEPRECATED: Final = {
-    "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    "componentstatuses": "v1 ComponentStatus is deprecated in v1.19+",
 }
 """Resource → what every request for it is warned of."""
 _CHECKED_TWICE: Final = ("Strict", "Warn")

@@ -274,7 +274,7 @@ class RestServer:
         self, request: web.BaseRequest, headers: CIMultiDict[str], id_: str, visit: Visit
     ) -> web.StreamResponse:
         raw_path, _, query = request.raw_path.partition("?")
-        segments = paths.split(raw_path)
+        segments = paths.split(paths.split_proxy(raw_path)[0])
         user = ""
         if not (segments and segments[0] in OPEN):
             user = await self._user(request.headers.get("Authorization"))

@@ -24,6 +24,10 @@ SPECIAL = {
     "api.resource.Quantity": st.sampled_from(["1", "100m", "1Gi", "0"]),
     "apis.meta.v1.FieldsV1": st.just({"f:metadata": {"f:labels": {}}}),
     "runtime.RawExtension": st.just({"a": [1, "x"]}),
+    **{
+        f"{group}.v1.ExtraValue": st.lists(st.text(max_size=3), max_size=2)  # In JSON, a list.
+        for group in ("authentication", "authorization", "certificates")
+    },
 }
 SCALARS = {
     -1: st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
