@@ -47,7 +47,8 @@ KINDS = (
     "validatingwebhookconfigurations.admissionregistration.k8s.io "
     "volumeattachments.storage.k8s.io volumeattributesclasses.storage.k8s.io"
 )
-QUESTIONS = (
+QUESTIONS = (  # Nothing of these is kept.
+    "bindings componentstatuses "
     "localsubjectaccessreviews.authorization.k8s.io selfsubjectaccessreviews.authorization.k8s.io "
     "selfsubjectrulesreviews.authorization.k8s.io subjectaccessreviews.authorization.k8s.io "
     "selfsubjectreviews.authentication.k8s.io tokenreviews.authentication.k8s.io"
