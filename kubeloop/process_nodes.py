@@ -46,9 +46,8 @@ class ProcessNodes:
         registry: str,
     ) -> None:
         self._world, self._registry_url = world, registry
-        self._kept = directory is not None
-        self._directory = directory or Path(tempfile.mkdtemp(prefix="kubeloop-nodes-"))
-        self._image_dir = image_dir or self._directory / "images"
+        self._directory, self._image_dir = directory, image_dir
+        self._temporary: Path | None = None
         # Two clusters should not want the same addresses; node ports on localhost they share.
         self._block = 20 + zlib.crc32(cluster.encode()) % 200
         self._network = ipaddress.IPv4Network(self.pod_cidr)
@@ -58,15 +57,19 @@ class ProcessNodes:
         self._proxies: dict[str, UserspaceProxy] = {}
 
     async def start(self) -> None:
+        if self._directory is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="kubeloop-nodes-"))
+            self._directory = self._temporary
         url = self._registry_url
         if not url:
-            self._server = RegistryServer(ImageStore(self._image_dir))
+            images = self._image_dir or self._directory / "images"
+            self._server = RegistryServer(ImageStore(images))
             await self._server.start()
             url = self._server.url
         self._source = RegistryClient(url)
 
     def make(self, name: str, index: int) -> Node:
-        assert self._source is not None, "start() comes first"
+        assert self._source is not None and self._directory is not None, "start() comes first"
         config = NodeConfig(
             name=name,
             index=index,
@@ -99,8 +102,8 @@ class ProcessNodes:
             await self._source.close()
         if self._server is not None:
             await self._server.stop()
-        if not self._kept:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def dial(self, ip: str, port: int) -> socket.socket | None:
         """Return a socket connected inside the pod with that address, whatever its node.

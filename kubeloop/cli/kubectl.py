@@ -26,7 +26,12 @@ def find_kubectl() -> str:
 
 @click.command(
     "kubectl",
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    # Nothing is read behind the first word: a `--` there is for kubectl.
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    },
     add_help_option=False,
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

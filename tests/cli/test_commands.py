@@ -106,6 +106,12 @@ def test_up_status_down(shell: Shell) -> None:
         assert "node-1 Ready, node-2 Ready" in told
         assert "in memory" in told
         assert "node-2" in shell.kubectl("get", "nodes")
+        made = shell.kubectl(
+            *("create", "job", "j", "--image=i", "--dry-run=client", "-ojson"),
+            *("--", "sh", "-c", "true"),
+        )
+        (container,) = json.loads(made)["spec"]["template"]["spec"]["containers"]
+        assert container["command"] == ["sh", "-c", "true"], "what is behind -- is a command"
         own = yaml.safe_load((shell.home / "own-kubeconfig").read_text())
         assert own["current-context"] == "kubeloop-kubeloop"
         assert "stopped" in shell.run("down")

@@ -73,7 +73,7 @@ def operations(client: Any, api: str) -> list[Operation]:
 def sample(operation: Operation, kind: str, name: str, namespace: str | None) -> Json:
     """Return a valid new object of the kind an operation is about."""
     plural = operation.plural
-    label = {"surface": name}
+    label = {"sample": name}
     metadata: Json = {"name": name, "labels": label}
     if namespace is not None:
         metadata["namespace"] = namespace
@@ -83,9 +83,9 @@ def sample(operation: Operation, kind: str, name: str, namespace: str | None) ->
         case "ipaddresses":
             metadata["name"] = address_of(name)
         case "customresourcedefinitions":
-            metadata["name"] = f"{name}.surface.example"
+            metadata["name"] = f"{name}.sample.example"
         case "apiservices":
-            metadata["name"] = f"v1.{name}.surface.example"
+            metadata["name"] = f"v1.{name}.sample.example"
         case "events":
             made.update(event(operation.api_version, namespace or ""))
     return made
@@ -108,7 +108,7 @@ def event(api_version: str, namespace: str) -> Json:
         "note": "m",
         "action": "Try",
         "eventTime": "2026-01-01T00:00:00.123456Z",
-        "reportingController": "surface.example/c",
+        "reportingController": "sample.example/c",
         "reportingInstance": "c-1",
     }
 
@@ -118,7 +118,7 @@ def _named(value: Any, name: str) -> Any:
         return {key: _named(inner, name) for key, inner in value.items()}
     if isinstance(value, list):
         return [_named(inner, name) for inner in value]
-    return value.replace("*", name) if value in ("*", "*.surface.example") else value
+    return value.replace("*", name) if value in ("*", "*.sample.example") else value
 
 
 def reader_of(operation: Operation, all_of_it: list[Operation]) -> Operation:

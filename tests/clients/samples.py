@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 Json = dict[str, Any]
 
-_APP = {"app": "surface"}
+_APP = {"app": "sample"}
 _BY_APP = {"matchLabels": _APP}
 _POD = {"containers": [{"name": "c", "image": "web:1"}], "terminationGracePeriodSeconds": 0}
 _TEMPLATE = {"metadata": {"labels": _APP}, "spec": _POD}
@@ -18,7 +18,7 @@ _CEL = {
     "matchConstraints": {
         "resourceRules": [
             {
-                "apiGroups": ["surface.example"],
+                "apiGroups": ["sample.example"],
                 "apiVersions": ["v1"],
                 "operations": ["CREATE"],
                 "resources": ["nothings"],
@@ -29,10 +29,10 @@ _CEL = {
 _HOOKS = {
     "webhooks": [
         {
-            "name": "hook.surface.example",
+            "name": "hook.sample.example",
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
-            "clientConfig": {"url": "https://hook.surface.example/"},
+            "clientConfig": {"url": "https://hook.sample.example/"},
         }
     ]
 }
@@ -40,7 +40,7 @@ _HOOKS = {
 
 def _request() -> str:
     """Return a certificate signing request, as it stands in an object."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "surface")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sample")])
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
     made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
@@ -52,15 +52,15 @@ _VOLUME = {
     "spec": {
         "capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"],
-        "hostPath": {"path": "/tmp/surface"},
-        "storageClassName": "surface",
+        "hostPath": {"path": "/srv/files"},
+        "storageClassName": "sample",
     }
 }
 _CLAIM = {
     "spec": {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
-        "storageClassName": "surface",
+        "storageClassName": "sample",
     }
 }
 _QUEUES = {"queues": 4, "handSize": 2, "queueLengthLimit": 10}
@@ -78,7 +78,7 @@ SAMPLES: dict[str, Json] = {
     "nodes": {},
     "endpoints": {"subsets": [{"addresses": [{"ip": "10.9.9.9"}], "ports": [{"port": 80}]}]},
     "limitranges": {"spec": {"limits": [{"type": "Container", "max": {"cpu": "100"}}]}},
-    "resourcequotas": {"spec": {"hard": {"count/widgets.surface.example": "1"}}},
+    "resourcequotas": {"spec": {"hard": {"count/widgets.sample.example": "1"}}},
     "persistentvolumes": _VOLUME,
     "persistentvolumeclaims": _CLAIM,
     "pods": {"spec": {**_POD, "schedulerName": "nobody"}},
@@ -111,7 +111,7 @@ SAMPLES: dict[str, Json] = {
     "ingresses": {
         "spec": {"defaultBackend": {"service": {"name": "none", "port": {"number": 80}}}}
     },
-    "ingressclasses": {"spec": {"controller": "surface.example/none"}},
+    "ingressclasses": {"spec": {"controller": "sample.example/none"}},
     "networkpolicies": {"spec": {"podSelector": {}}},
     "servicecidrs": {"spec": {"cidrs": ["172.30.0.0/24"]}},
     "ipaddresses": {
@@ -124,18 +124,18 @@ SAMPLES: dict[str, Json] = {
             }
         }
     },
-    "storageclasses": {"provisioner": "surface.example/none"},
+    "storageclasses": {"provisioner": "sample.example/none"},
     "csidrivers": {"spec": {}},
     "csinodes": {"spec": {"drivers": []}},
-    "csistoragecapacities": {"storageClassName": "surface"},
+    "csistoragecapacities": {"storageClassName": "sample"},
     "volumeattachments": {
         "spec": {
-            "attacher": "surface.example",
+            "attacher": "sample.example",
             "nodeName": "none",
             "source": {"persistentVolumeName": "none"},
         }
     },
-    "volumeattributesclasses": {"driverName": "surface.example", "parameters": {"a": "b"}},
+    "volumeattributesclasses": {"driverName": "sample.example", "parameters": {"a": "b"}},
     "roles": _RULES,
     "clusterroles": _RULES,
     "rolebindings": {"roleRef": {**_ROLE, "kind": "Role"}, "subjects": []},
@@ -147,12 +147,12 @@ SAMPLES: dict[str, Json] = {
         "ports": [{"port": 80, "name": ""}],
     },
     "priorityclasses": {"value": 7},
-    "runtimeclasses": {"handler": "surface"},
+    "runtimeclasses": {"handler": "sample"},
     "mutatingwebhookconfigurations": _HOOKS,
     "validatingwebhookconfigurations": _HOOKS,
     "validatingadmissionpolicies": {"spec": {**_CEL, "validations": [{"expression": "true"}]}},
     "validatingadmissionpolicybindings": {
-        "spec": {"policyName": "none.surface.example", "validationActions": ["Deny"]}
+        "spec": {"policyName": "none.sample.example", "validationActions": ["Deny"]}
     },
     "mutatingadmissionpolicies": {
         "spec": {
@@ -166,10 +166,10 @@ SAMPLES: dict[str, Json] = {
             ],
         }
     },
-    "mutatingadmissionpolicybindings": {"spec": {"policyName": "none.surface.example"}},
+    "mutatingadmissionpolicybindings": {"spec": {"policyName": "none.sample.example"}},
     "customresourcedefinitions": {
         "spec": {
-            "group": "surface.example",
+            "group": "sample.example",
             "scope": "Namespaced",
             "names": {"plural": "*", "kind": "*"},
             "versions": [
@@ -184,7 +184,7 @@ SAMPLES: dict[str, Json] = {
     },
     "apiservices": {
         "spec": {
-            "group": "*.surface.example",
+            "group": "*.sample.example",
             "version": "v1",
             "groupPriorityMinimum": 100,
             "versionPriority": 10,
@@ -198,7 +198,7 @@ SAMPLES: dict[str, Json] = {
     "prioritylevelconfigurations": {"spec": _LIMITED},
     "certificatesigningrequests": {
         "spec": {
-            "signerName": "surface.example/none",
+            "signerName": "sample.example/none",
             "usages": ["client auth"],
             "request": _request(),
         }
@@ -206,7 +206,7 @@ SAMPLES: dict[str, Json] = {
     "clustertrustbundles": {"spec": {"trustBundle": ""}},
     "podcertificaterequests": {
         "spec": {
-            "signerName": "surface.example/none",
+            "signerName": "sample.example/none",
             "podName": "p",
             "podUID": "u",
             "serviceAccountName": "default",
@@ -230,7 +230,7 @@ SAMPLES: dict[str, Json] = {
     "localsubjectaccessreviews": {
         "spec": {
             "user": "me",
-            "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "surface"},
+            "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "sample"},
         }
     },
 }

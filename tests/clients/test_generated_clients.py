@@ -44,7 +44,7 @@ APIS = (
     "SchedulingV1Api",
     "StorageV1Api",
 )
-NAMESPACE = "surface"
+NAMESPACE = "sample"
 
 NOT_BUILT: dict[str, str] = {
     "pods/proxy": "HTTP through the API server into a pod",
@@ -214,7 +214,7 @@ def _in_place(operation: Operation, obj: dict[str, Any]) -> bool:
 
 def _whole(caller: Caller) -> None:
     """Call a method on a whole object, or on a collection."""
-    operation, mine = caller.operation, {"label_selector": f"surface=s{caller.number}"}
+    operation, mine = caller.operation, {"label_selector": f"sample=s{caller.number}"}
     if operation.method == "POST":
         status, made = caller.call(body=caller.obj)
         assert status == 201, made

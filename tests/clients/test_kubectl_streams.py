@@ -137,8 +137,8 @@ def test_copies(kubectl: Kubectl, tmp_path: Path) -> None:
     there, back = tmp_path / "there", tmp_path / "back"
     (there / "below").mkdir(parents=True)
     (there / "below" / "data").write_bytes(os.urandom(3_000_000))
-    kubectl(f"cp {there} p:/tmp/copied -c web")
-    kubectl(f"cp p:/tmp/copied {back} -c web", **SPDY)
+    kubectl(f"cp {there} p:/srv/copied -c web")
+    kubectl(f"cp p:/srv/copied {back} -c web", **SPDY)
     assert (back / "below" / "data").read_bytes() == (there / "below" / "data").read_bytes()
 
 

@@ -16,13 +16,12 @@ pytestmark = pytest.mark.process
 
 WAIT_S = 60.0
 PROGRAM = """
-import os, signal, sys, time
+import os, signal, sys
 with open("/data/log", "a") as file:
     print(os.environ["HOSTNAME"], file=file)
 print(open("/data/log").read(), flush=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-while True:
-    time.sleep(3600)
+signal.pause()
 """
 SET = """
 apiVersion: apps/v1

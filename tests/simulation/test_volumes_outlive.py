@@ -11,6 +11,7 @@ from test_repair import ACTORS, crash_after, spare
 
 from kubeloop import sim
 from kubeloop.cluster import Cluster
+from kubeloop.nodes import SimulatedNodes
 
 CLAIMS, VOLUMES = "persistentvolumeclaims", "persistentvolumes"
 WAIT_S = 900.0
@@ -46,7 +47,8 @@ def stateful_set(replicas: int = 2, **spec: Any) -> dict[str, Any]:
 async def logs(cluster: Cluster) -> dict[str, int]:
     """Return claim → lines in its file, as the nodes' disks have it."""
     found: dict[str, int] = {}
-    for runtime in cluster.nodes._machines.values():  # type: ignore[attr-defined]
+    assert isinstance(cluster.nodes, SimulatedNodes)
+    for runtime in cluster.nodes.runtimes.values():
         for path, data in runtime.disk.files.items():
             claim = path.split("/")[-2].partition("_default_")[2]
             assert claim not in found, "the data of a claim is in one place"
@@ -217,7 +219,8 @@ async def foreign() -> None:
             await cluster.api.create(user)
         await cluster.settled()
         pod = await cluster.api.get("pods", "p2")
-        runtime = cluster.nodes.runtimes["node-2"]  # type: ignore[attr-defined]
+        assert isinstance(cluster.nodes, SimulatedNodes)
+        runtime = cluster.nodes.runtimes["node-2"]
         session = await runtime.open_exec(pod.uid, "c", ["cat", "/v/f"], stdin=False, tty=False)
         assert (await session.read())[1] == b"here\nhere\n"
 

@@ -7,20 +7,8 @@ from kubeloop.actors.pods import host_paths
 from kubeloop.actors.pods.references import References
 from kubeloop.actors.pods.state import Object, Pod
 from kubeloop.actors.runtimes.protocol import Mount
-from kubeloop.api.admission.volumes import CLAIMS, VOLUMES
+from kubeloop.api.admission.volumes import CLAIMS, VOLUMES, source_of
 from kubeloop.api.pod_claims import Wanted, is_bound, why_not_of
-
-_SETTINGS = (
-    "accessModes",
-    "capacity",
-    "claimRef",
-    "mountOptions",
-    "nodeAffinity",
-    "persistentVolumeReclaimPolicy",
-    "storageClassName",
-    "volumeAttributesClassName",
-    "volumeMode",
-)
 
 
 class ClaimError(Exception):
@@ -65,7 +53,7 @@ def of_volume(volume: Object, target: str, *, read_only: bool) -> Mount:
         kind = host_paths.LOCAL
         return Mount(target=target, volume=name, host=source["path"], kind=kind,
                      read_only=only_read)  # fmt: skip
-    remote = next((key for key in spec if key not in _SETTINGS), "")
+    remote = next(iter(source_of(spec)), "")
     return Mount(
         target=target, volume=name, host=f"/{name}", remote=_driver(spec, remote),
         read_only=only_read,

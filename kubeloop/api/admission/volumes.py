@@ -25,6 +25,24 @@ _DEFAULTS: Final = (
     "storageclass.beta.kubernetes.io/is-default-class",
 )
 
+_SETTINGS: Final = (
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+)
+"""What a PersistentVolume's spec has beside its source."""
+
+
+def source_of(spec: Json) -> Json:
+    """Return the source in a PersistentVolume's spec: {"hostPath": …}."""
+    return {k: v for k, v in spec.items() if k not in _SETTINGS and v is not None}
+
 
 def default_class(classes: Iterable[Json]) -> Json | None:
     """Return the class of claims that name none; the newest, if there are several."""

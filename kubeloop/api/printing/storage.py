@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from kubeloop.api import humanize
+from kubeloop.api.admission.volumes import BETA_CLASS
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.printing.text import NONE, created, name_of
 
@@ -13,7 +14,6 @@ _MODES: Final = {
     "ReadWriteOncePod": "RWOP",
 }
 _UNSET: Final = "<unset>"
-_BETA_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
 _DEFAULTS: Final = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
@@ -130,6 +130,6 @@ def _phase(obj: Json) -> str:
 
 def _class(obj: Json) -> str:
     notes = (obj.get("metadata") or {}).get("annotations") or {}
-    if _BETA_CLASS in notes:
-        return str(notes[_BETA_CLASS])
+    if BETA_CLASS in notes:
+        return str(notes[BETA_CLASS])
     return (obj.get("spec") or {}).get("storageClassName") or ""

@@ -4,28 +4,15 @@ import posixpath
 from typing import Any, Final
 
 from kubeloop.api import names
+from kubeloop.api.admission.volumes import BETA_CLASS, source_of
 from kubeloop.api.defaulting.tools import Json, maybe
 from kubeloop.api.problems import Problems, diff
 from kubeloop.api.validation import resources, selectors, volumes
 from kubeloop.api.validation.resources import number
 
 MODES: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-BETA_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
 _VOLUME_MODES: Final = ("Block", "Filesystem")
 _RECLAIM: Final = ("Delete", "Recycle", "Retain")
-_SETTINGS: Final = (
-    "accessModes",
-    "capacity",
-    "claimRef",
-    "mountOptions",
-    "nodeAffinity",
-    "persistentVolumeReclaimPolicy",
-    "storageClassName",
-    "volumeAttributesClassName",
-    "volumeMode",
-)
-"""What a PersistentVolume's spec has beside its source."""
-
 _FIXED: Final = (
     "spec is immutable after creation except resources.requests and volumeAttributesClassName for"
     " bound claims"
@@ -65,7 +52,7 @@ def volume(problems: Problems, obj: Json) -> None:
 def volume_update(problems: Problems, obj: Json, old: Json) -> None:
     """Check that a PersistentVolume stays where it is."""
     spec, was = obj.get("spec") or {}, old.get("spec") or {}
-    if _source_of(spec) != _source_of(was):
+    if source_of(spec) != source_of(was):
         detail = f"spec.persistentvolumesource is immutable after creation\n{_changed(spec, was)}"
         problems.forbidden("spec.persistentvolumesource", detail)
     problems.immutable("volumeMode", spec.get("volumeMode"), was.get("volumeMode"))
@@ -163,7 +150,7 @@ def _class_and_mode(problems: Problems, spec: Json) -> None:
 
 
 def _source(problems: Problems, spec: Json, *, has_affinity: bool) -> None:
-    volumes.source(problems, "spec", _source_of(spec))
+    volumes.source(problems, "spec", source_of(spec))
     path = (maybe(spec, "nfs") or {}).get("path") or "/"
     if not path.startswith("/"):
         problems.invalid("spec.nfs.path", path, "must be an absolute path")
@@ -180,12 +167,8 @@ def _source(problems: Problems, spec: Json, *, has_affinity: bool) -> None:
             problems.required("spec.nodeAffinity", "Local volume requires node affinity")
 
 
-def _source_of(spec: Json) -> Json:
-    return {k: v for k, v in spec.items() if k not in _SETTINGS and v is not None}
-
-
 def _changed(spec: Json, was: Json) -> str:
-    return diff(_source_of(spec), _source_of(was))
+    return diff(source_of(spec), source_of(was))
 
 
 def _with(spec: Json, key: str, value: Any) -> Json:

@@ -12,6 +12,7 @@ from kubeloop.actors.pods.state import Pod, new_pod
 from kubeloop.actors.pods.tokens import TAG, Tokens
 from kubeloop.api.times import rfc3339
 from kubeloop.cluster import Cluster
+from kubeloop.nodes import SimulatedNodes
 
 SOURCE = {"path": "token", "audience": "vault", "expirationSeconds": 1000}
 
@@ -80,7 +81,8 @@ async def whole() -> None:
         await cluster.api.create(manifest(SOURCE, {"path": "own"}))
         await cluster.api.wait("pod/p", "condition=Ready", timeout_s=60)
         pod = await cluster.api.get("pods", "p")
-        runtime = cluster.nodes.runtimes["node-1"]  # type: ignore[attr-defined]
+        assert isinstance(cluster.nodes, SimulatedNodes)
+        runtime = cluster.nodes.runtimes["node-1"]
         read = {}
         for path in ("token", "own"):
             argv = ["cat", f"/var/run/token/{path}"]

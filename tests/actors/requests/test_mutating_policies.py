@@ -38,7 +38,8 @@ def made(*mutations: Json, **spec: Any) -> Json:
     server = Heeding()
     about = {"matchConstraints": ABOUT, **spec}
     server.policy(kind="Mutating", mutations=[*mutations], **about)
-    return server.create(deployment())  # type: ignore[no-any-return]
+    created: Json = server.create(deployment())
+    return created
 
 
 def names(obj: Json) -> list[tuple[str, str]]:

@@ -269,7 +269,7 @@ async def test_the_host_is_read_only_and_out_of_reach(node: Ground) -> None:
         code, text = await node.exec("pod", "sh", "-c", attempt)
         assert code != 0, f"{attempt}: {text}"
     code, text = await node.exec(
-        "pod", "sh", "-c", "touch /tmp/x /app/x /x && ls /proc | grep -c '^[0-9]'"
+        "pod", "sh", "-c", "touch /var/tmp/x /app/x /x && ls /proc | grep -c '^[0-9]'"
     )
     assert code == 0 and int(text) < 6, text
 
@@ -279,14 +279,14 @@ async def test_links_in_an_image_lead_nowhere_outside(node: Ground, tmp_path: Pa
     outside.mkdir()
     build = define(tmp_path / "hostile", "FROM host", "COPY tree /")
     (build / "tree").mkdir()
-    for name in ("tmp", "opt", "mnt"):
+    for name in ("srv", "opt", "mnt"):
         (build / "tree" / name).symlink_to(outside)
     node.source.store.build(build, "hostile:1")
     await node.runtime.pull("hostile:1")
     await node.pod("pod")
     try:
         await node.run(
-            "pod", "sh", "-c", "echo > /tmp/x", image="hostile:1", shared={"/mnt/v": "v"}
+            "pod", "sh", "-c", "echo > /srv/x", image="hostile:1", shared={"/mnt/v": "v"}
         )
         await node.output("pod")
     except RuntimeFailure:
