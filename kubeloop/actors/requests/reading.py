@@ -83,9 +83,10 @@ def list_(state: Readable, request: Request) -> Outcome:
         at = revision or state.store.revision
         return _page(request, at, items, prefix, "", 0, told=False)
     page = state.store.list(prefix, revision=revision, start_after=start_after, limit=_PAGE_ALL)
-    state.converted(resource, page.items)
+    found = page.items
+    state.converted(resource, found)  # All together, if it takes a webhook.
     items, last, more = [], "", 0
-    for item in page.items:
+    for item in found:
         value = _chosen(state, resource, item, labels, fields)
         if value is None:
             continue
@@ -101,8 +102,9 @@ def _values(state: Readable, resource: Resource, page: Page) -> list[bytes]:
     """Return the objects of a page, packed."""
     if resource.versioned is None:
         return page.values
-    state.converted(resource, page.items)  # All together, if it takes a webhook.
-    return [_value(state, resource, item) for item in page.items]
+    items = page.items
+    state.converted(resource, items)  # All together, if it takes a webhook.
+    return [_value(state, resource, item) for item in items]
 
 
 def _value(state: Readable, resource: Resource, stored: Stored) -> bytes:
