@@ -8,7 +8,8 @@ import random
 import sys
 from dataclasses import dataclass
 
-from kubeloop.net.proxy import UserspaceProxy, connect_directly
+from kubeloop.net.userspace.listeners import open_at
+from kubeloop.net.userspace.workers import WorkerForwarder
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -60,6 +60,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
     images:    the scripts of the simulated runtime by image name.
     image_dir: the image store the embedded registry serves to real processes.
     registry:  the URL of another registry to pull from.
+    proxy_workers: processes that carry the connections to Services of real processes; 0: this one.
     disk:      where data_dir is, if not on this machine's disk: `sim.MemoryDisk`.
     sync:      when what is acknowledged has been synced: "always", "interval", "never"; see
                docs/store.md.
@@ -84,6 +85,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
         images: Mapping[str, Script] | None = None,
         image_dir: Path | str | None = None,
         registry: str = "",
+        proxy_workers: int = 0,
         disk: Disk | None = None,
         sync: Sync = "always",
         retention: Retention | None = None,
@@ -95,6 +97,8 @@ class Cluster(Served, travel.TimeTravel, Recordable):
     ) -> None:
         if nodes < 0:
             raise ValueError(f"nodes={nodes}: a cluster has 0 nodes or more")
+        if proxy_workers < 0:
+            raise ValueError(f"proxy_workers={proxy_workers}: a cluster has 0 workers or more")
         if tls and not rest:
             raise ValueError("tls=True needs rest=True: there is no endpoint to protect")
         if etcd is not None and disk is not None:
@@ -105,6 +109,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
         self._runtime, self._images, self._registry = runtime, images, registry
         self._disk, self._sync, self._retention, self._etcd = disk, sync, retention, etcd
         self._image_dir = None if image_dir is None else Path(image_dir)
+        self._proxy_workers = proxy_workers
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._origin: Store | None = None
         self._before: Cluster | None = None
@@ -359,6 +364,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             directory=directory,
             image_dir=self._image_dir,
             registry=self._registry,
+            proxy_workers=self._proxy_workers,
         )
 
     @property

@@ -6,6 +6,8 @@ answer; those of the first node answer on localhost too.
 
 import errno
 import ipaddress
+import itertools
+import resource
 import shutil
 import socket
 import tempfile
@@ -17,11 +19,14 @@ from kubeloop.actors.node_config import NodeConfig
 from kubeloop.actors.runtimes.process import ProcessRuntime
 from kubeloop.actors.world import World
 from kubeloop.net.prober import SocketProber
-from kubeloop.net.proxy import UserspaceProxy, connect_by_dial
+from kubeloop.net.proxy import UserspaceProxy
 from kubeloop.net.registry import ImageStore, RegistryClient, RegistryServer
+from kubeloop.net.userspace.nested import NestedForwarder
+from kubeloop.net.userspace.workers import WorkerForwarder
 from kubeloop.nodes import Node, pod_cidr_of
 
 LOCALHOST: Final = "127.0.0.1"
+_OTHER_FILES: Final = 512  # Descriptors for everything but connections to Services.
 
 
 class ProcessNodes:
@@ -30,6 +35,7 @@ class ProcessNodes:
     directory: where images and pods are kept; None for a temporary one.
     image_dir: the image store that the embedded registry serves.
     registry:  the URL of another registry, instead of the embedded one.
+    proxy_workers: how many processes carry the connections to Services; 0: this one does.
     """
 
     runtime_name = ProcessRuntime.name
@@ -44,8 +50,9 @@ class ProcessNodes:
         directory: Path | None,
         image_dir: Path | None,
         registry: str,
+        proxy_workers: int,
     ) -> None:
-        self._world, self._registry_url = world, registry
+        self._world, self._registry_url, self._workers = world, registry, proxy_workers
         self._directory, self._image_dir = directory, image_dir
         self._temporary: Path | None = None
         # Two clusters should not want the same addresses; node ports on localhost they share.
@@ -55,6 +62,8 @@ class ProcessNodes:
         self._source: RegistryClient | None = None
         self._runtimes: dict[str, ProcessRuntime] = {}
         self._proxies: dict[str, UserspaceProxy] = {}
+        self._forwarder: NestedForwarder | WorkerForwarder | None = None
+        self._rules = itertools.count(1)
 
     async def start(self) -> None:
         if self._directory is None:
@@ -67,9 +76,18 @@ class ProcessNodes:
             await self._server.start()
             url = self._server.url
         self._source = RegistryClient(url)
+        begin = self.pod_cidr.removesuffix("0.0/16")
+        if self._workers:
+            self._forwarder = WorkerForwarder(self._workers, lend=self._lend, pod_network=begin)
+        else:
+            self._forwarder = NestedForwarder(
+                draw=self._world.rng.random, lend=self._lend, pod_network=begin,
+                connections_max=_connections_max(),
+            )  # fmt: skip
 
     def make(self, name: str, index: int) -> Node:
         assert self._source is not None and self._directory is not None, "start() comes first"
+        assert self._forwarder is not None
         config = NodeConfig(
             name=name,
             index=index,
@@ -80,20 +98,25 @@ class ProcessNodes:
         addresses = [config.address, *([LOCALHOST] if index == 1 else [])]
         proxy = UserspaceProxy(
             addresses=addresses,
-            connect=connect_by_dial(self.dial),
-            draw=self._world.rng.random,
+            forwarder=self._forwarder,
+            numbers=self._rules,
             sockets=runtime.network,
         )
+        runtime.network.on_change(self._tell_pods)
         self._runtimes[name], self._proxies[name] = runtime, proxy
         return Node(config, runtime, SocketProber(self.dial), proxy, self._world)
 
     async def remove(self, node: Node) -> None:
         await self._proxies.pop(node.config.name).close()
         await self._runtimes.pop(node.config.name).close()
+        self._tell_pods()
 
     async def close(self) -> None:
         for proxy in self._proxies.values():
             await proxy.close()
+        if self._forwarder is not None:
+            await self._forwarder.close()
+            self._forwarder = None
         for runtime in self._runtimes.values():
             await runtime.close()
         self._proxies.clear()
@@ -104,6 +127,21 @@ class ProcessNodes:
             await self._server.stop()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _tell_pods(self) -> None:
+        """Tell the forwarder which addresses are reached from inside pods."""
+        if self._forwarder is None:
+            return
+        networks = [runtime.network for runtime in self._runtimes.values()]
+        ips = {ip for network in networks if network.isolated for _, ip in network.pods()}
+        self._forwarder.pods(ips)
+
+    async def _lend(self, ip: str, count: int) -> list[socket.socket]:
+        """Return sockets made inside the pod with that address. Raises: OSError."""
+        for runtime in self._runtimes.values():
+            if any(ip == address for _, address in runtime.network.pods()):
+                return await runtime.network.lend(ip, count)
+        raise OSError(errno.EHOSTUNREACH, f"no pod has the address {ip}")
 
     async def dial(self, ip: str, port: int) -> socket.socket | None:
         """Return a socket connected inside the pod with that address, whatever its node.
@@ -117,3 +155,9 @@ class ProcessNodes:
         if ipaddress.IPv4Address(ip) in self._network:
             raise OSError(errno.EHOSTUNREACH, f"no pod has the address {ip}")
         return None
+
+
+def _connections_max() -> int:
+    """Return how many connections this process may carry, with the descriptors it has."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, (soft - _OTHER_FILES) // 2)

@@ -59,6 +59,13 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Pull images from this registry instead of the embedded one.",
 )
 @click.option(
+    "--proxy-workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Processes that carry the connections to Services; 0: the cluster's own.",
+)
+@click.option(
     "--runtime",
     default="process",
     show_default=True,
@@ -117,6 +124,7 @@ def command(
     kubeconfig: Path | None,
     merge_kubeconfig: bool,
     registry: str,
+    proxy_workers: int,
     runtime: str,
     sync: str,
     history: int,
@@ -144,6 +152,7 @@ def command(
         "port": port,
         "data_dir": data_dir,
         "registry": registry,
+        "proxy_workers": proxy_workers,
         "runtime": runtime,
         "image_dir": image_directory(),
         "sync": sync,

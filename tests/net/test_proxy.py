@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -11,7 +12,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from kubeloop.net.balancer import Endpoint, Place
-from kubeloop.net.proxy import UserspaceProxy, connect_directly
+from kubeloop.net.loop_forwarder import LoopForwarder
+from kubeloop.net.proxy import UserspaceProxy
+from kubeloop.net.userspace.nested import NestedForwarder
+from kubeloop.net.userspace.workers import WorkerForwarder
+
+AnyForwarder = LoopForwarder | NestedForwarder | WorkerForwarder
+KINDS = ["loop", "nested", "workers"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @dataclass
@@ -46,11 +54,23 @@ async def echo(name: bytes = b"") -> AsyncIterator[Endpoint]:
         server.close()
 
 
+async def lend(ip: str, count: int) -> list[socket.socket]:
+    raise OSError(f"{ip}: nobody has been asked for {count} sockets before")
+
+
+def make(kind: str) -> AnyForwarder:
+    draw = random.Random(1).random
+    if kind == "loop":
+        return LoopForwarder(draw=draw)
+    if kind == "nested":
+        return NestedForwarder(draw=draw, lend=lend, pod_network="", connections_max=100)
+    return WorkerForwarder(2, lend=lend, pod_network="")
+
+
 @asynccontextmanager
-async def proxying(*endpoints: Endpoint) -> AsyncIterator[tuple[UserspaceProxy, Rule]]:
-    proxy = UserspaceProxy(
-        addresses=["127.0.0.1"], connect=connect_directly(), draw=random.Random(1).random
-    )
+async def proxying(kind: str, *endpoints: Endpoint) -> AsyncIterator[tuple[UserspaceProxy, Rule]]:
+    forwarder = make(kind)
+    proxy = UserspaceProxy(addresses=["127.0.0.1"], forwarder=forwarder, numbers=itertools.count(1))
     rule = Rule(("", free_port(), "TCP"), list(endpoints))
     proxy.apply({rule.place: rule})
     await proxy.settled()
@@ -58,12 +78,14 @@ async def proxying(*endpoints: Endpoint) -> AsyncIterator[tuple[UserspaceProxy, 
         yield proxy, rule
     finally:
         await proxy.close()
+        await forwarder.close()
 
 
+@every_kind
 @pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_000])
-async def test_bytes_are_exact_and_half_close_is_passed_on(size: int) -> None:
+async def test_bytes_are_exact_and_half_close_is_passed_on(kind: str, size: int) -> None:
     sent = random.Random(size).randbytes(size)
-    async with echo() as endpoint, proxying(endpoint) as (_, rule):
+    async with echo() as endpoint, proxying(kind, endpoint) as (_, rule):
         reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
 
         async def send() -> None:
@@ -76,8 +98,9 @@ async def test_bytes_are_exact_and_half_close_is_passed_on(size: int) -> None:
     assert hashlib.sha256(received).digest() == hashlib.sha256(sent).digest()
 
 
-async def test_connections_are_spread() -> None:
-    async with echo(b"a") as a, echo(b"b") as b, proxying(a, b) as (_, rule):
+@every_kind
+async def test_connections_are_spread(kind: str) -> None:
+    async with echo(b"a") as a, echo(b"b") as b, proxying(kind, a, b) as (_, rule):
         seen = set()
         for _ in range(40):
             reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
@@ -86,25 +109,30 @@ async def test_connections_are_spread() -> None:
     assert seen == {b"a", b"b"}
 
 
-async def test_a_dead_endpoint_is_passed_over() -> None:
+@every_kind
+async def test_a_dead_endpoint_is_passed_over(kind: str) -> None:
     dead = ("127.0.0.1", free_port())
-    async with echo(b"x") as alive, proxying(dead, alive) as (_, rule):
+    async with echo(b"x") as alive, proxying(kind, dead, alive) as (_, rule):
         for _ in range(20):
             reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
             assert await reader.readexactly(1) == b"x"
             writer.close()
 
 
-async def test_without_endpoints_connections_are_refused() -> None:
-    async with proxying() as (_, rule):
-        reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
-        with pytest.raises(ConnectionResetError):
-            await reader.read(1)
-        writer.close()
+@every_kind
+async def test_without_endpoints_connections_are_refused(kind: str) -> None:
+    async with proxying(kind) as (_, rule):
+        with pytest.raises(ConnectionResetError):  # By the connect, or by the first read.
+            reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+            try:
+                await reader.read(1)
+            finally:
+                writer.close()
 
 
-async def test_a_connection_outlives_its_rule_but_not_the_proxy() -> None:
-    async with echo(b"x") as endpoint, proxying(endpoint) as (proxy, rule):
+@every_kind
+async def test_a_connection_outlives_its_rule_but_not_the_proxy(kind: str) -> None:
+    async with echo(b"x") as endpoint, proxying(kind, endpoint) as (proxy, rule):
         reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
         await reader.readexactly(1)
         proxy.apply({rule.place: None})
@@ -112,18 +140,22 @@ async def test_a_connection_outlives_its_rule_but_not_the_proxy() -> None:
             await asyncio.open_connection("127.0.0.1", rule.place[1])
         writer.write(b"still here")
         assert await reader.readexactly(10) == b"still here"
-        await proxy.close()
+        await proxy.forwarder.close()
         with pytest.raises(ConnectionResetError):
             await reader.read(1)
         writer.close()
 
 
-async def test_a_taken_port_is_told_and_retried() -> None:
+@every_kind
+async def test_a_taken_port_is_told_and_retried(kind: str) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        proxy = UserspaceProxy(addresses=["127.0.0.1"], connect=connect_directly(), draw=lambda: 0)
+        forwarder = make(kind)
+        proxy = UserspaceProxy(
+            addresses=["127.0.0.1"], forwarder=forwarder, numbers=itertools.count(1)
+        )
         told: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         proxy.listen(lambda rule, address, why: told.set_result((address, why)))
         async with echo(b"x") as endpoint:
@@ -136,3 +168,4 @@ async def test_a_taken_port_is_told_and_retried() -> None:
             assert await reader.readexactly(1) == b"x"
             writer.close()
             await proxy.close()
+            await forwarder.close()

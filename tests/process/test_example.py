@@ -104,9 +104,12 @@ def processes() -> Iterator[tuple[int, str]]:
                 continue
 
 
-async def test_every_node_port_answers_and_pods_find_the_service(images: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_every_node_port_answers_and_pods_find_the_service(
+    images: Path, workers: int
+) -> None:
     before = Path("/proc/net/route").read_text()
-    async with example(images) as (cluster, port):
+    async with example(images, proxy_workers=workers) as (cluster, port):
         names = await pod_names(cluster)
         assert len(names) == 3, "the controller has adopted the pod and made two"
         nodes = await cluster.api.list("nodes")
@@ -203,10 +206,11 @@ async def test_the_pods_of_a_stopped_node_move(images: Path) -> None:
         await answers(cluster, "127.0.0.1", port, {p.name for p in alive})
 
 
-async def test_nothing_is_left(images: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_nothing_is_left(images: Path, workers: int) -> None:
     before = {pid for pid, _ in processes()}
     sockets = listening()
-    async with example(images) as (cluster, port):
+    async with example(images, proxy_workers=workers) as (cluster, port):
         await answers(cluster, "127.0.0.1", port, await pod_names(cluster))
     left = [(pid, line) for pid, line in processes() if pid not in before and is_mine(pid)]
     assert left == []

@@ -30,6 +30,14 @@ class ProcessNetwork:
                 return _socket(files)
         raise OSError(errno.EHOSTUNREACH, f"no pod of this node has the address {ip}")
 
+    async def lend(self, ip: str, count: int) -> list[socket.socket]:
+        """Return sockets made inside a pod, up to `count`, not connected. Raises: OSError."""
+        for pod in self._pods.values():
+            if pod.ip == ip and pod.channel is not None:
+                _, files = await pod.channel.ask({"op": "lend", "count": count})
+                return [_socket([fd]) for fd in files]
+        raise OSError(errno.EHOSTUNREACH, f"no pod of this node has the address {ip}")
+
     async def reach(self, pod_uid: str, port: int, *, local: bool) -> socket.socket:
         """Return a socket connected to a port of a pod: on its loopback, or on its IP.
 

@@ -150,13 +150,21 @@ class Init:
             kill(process.pid, message["signal"], group=group)
         self.send({"id": message["id"]})
 
+    def do_lend(self, message: dict[str, Any], _: list[int]) -> None:
+        """Hand out sockets of ours, not connected: who has one connects as if from here."""
+        sockets: list[socket.socket] = []
+        try:
+            sockets.extend(client_socket() for _ in range(min(message["count"], wire.FILES_MAX)))
+            self.send({"id": message["id"]}, [sock.fileno() for sock in sockets])
+        finally:
+            for sock in sockets:
+                sock.close()
+
     def do_dial(self, message: dict[str, Any], _: list[int]) -> None:
         """Connect, and hand out the connected socket."""
         if self.dials >= DIALS_MAX:
             raise OSError(errno.EAGAIN, f"{DIALS_MAX} connections into this pod wait already")
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
+        sock = client_socket()
         number = sock.connect_ex((message["ip"], message["port"]))
         if number == errno.EINPROGRESS:
             self.dials += 1
@@ -237,6 +245,14 @@ class Init:
         code = os.waitstatus_to_exitcode(process.status)
         code = code if code >= 0 else 128 - code
         self.send({"event": "ended", "key": process.key, "code": code})
+
+
+def client_socket() -> socket.socket:
+    """Return a socket that can be connected to what listens in this namespace. Raises: OSError."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
+    return sock
 
 
 def end_children() -> None:

@@ -1,0 +1,41 @@
+"""Asks pods for sockets, for whoever runs an engine."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from kubeloop.net.userspace.stashes import BATCH
+
+# (pod ip, how many) → sockets made inside that pod, not connected. Raises: OSError.
+Lend = Callable[[str, int], Awaitable[list[socket.socket]]]
+
+logger: Final = logging.getLogger("kubeloop.proxy")
+
+
+class Lending:
+    """What was asked for and has not come."""
+
+    def __init__(self, lend: Lend) -> None:
+        self._lend = lend
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def borrow(self, ip: str, give: Callable[[list[socket.socket]], None]) -> None:
+        """Have `give` called with sockets of a pod; none if it has none to give."""
+        task = asyncio.get_running_loop().create_task(self._borrow(ip, give))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _borrow(self, ip: str, give: Callable[[list[socket.socket]], None]) -> None:
+        try:
+            sockets = await self._lend(ip, BATCH)
+        except OSError as error:
+            logger.debug("pod %s lends no sockets: %s", ip, error)
+            sockets = []
+        give(sockets)
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
