@@ -25,7 +25,7 @@ class Line:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._unpacker = msgpack.Unpacker()
+        self._unpacker = msgpack.Unpacker(strict_map_key=False)
         self._files: deque[int] = deque()
         self._queue: deque[tuple[bytes, list[int]]] = deque()
 
