@@ -1,0 +1,174 @@
+"""Whatever two ends do to each other, the engine between them changes nothing but the path.
+
+Clients and servers that send in pieces, read slowly, end their half, close, or reset: who only ever
+ends his half has every byte he was sent, in order; whoever is cut short has a beginning of it. And
+when all is over there is nothing left.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kubeloop.net.balancer import Endpoint, Place
+from kubeloop.net.userspace.carrier import _GONE
+from kubeloop.net.userspace.nested import NestedForwarder
+
+HANG_S = 10.0  # Longer than anything here takes: what waits so long waits for ever.
+SMALL = 150_000  # Smaller ones than a segment of loopback is long make TCP crawl.
+RESET = struct.pack("ii", 1, 0)
+
+
+@dataclass
+class Rule:
+    endpoints: list[Endpoint]
+    place: Place = ("", 1, "TCP")
+    affinity_s: int = 0
+    service: str = "default/web"
+
+
+@dataclass(frozen=True)
+class End:
+    """What one end does: sends `pieces`, each so long, then `last`; and reads `at_once` bytes."""
+
+    pieces: tuple[int, ...]
+    last: str
+    at_once: int
+    small_buffers: bool
+
+    def sends(self, seed: int) -> bytes:
+        return random.Random(seed).randbytes(sum(self.pieces))
+
+
+@dataclass
+class Seen:
+    """What the ends of a connection got."""
+
+    client: bytes = b""
+    server: bytes = b""
+    cut: set[str] = field(default_factory=set)
+
+
+ends = st.builds(
+    End,
+    pieces=st.lists(
+        st.sampled_from([1, 100, 5_000, 70_000, 262_144, 300_000, 1_500_000]), max_size=4
+    ).map(tuple),
+    last=st.sampled_from(["half", "half", "half", "close", "reset"]),
+    at_once=st.sampled_from([1_000, 65_536, 1 << 20]),
+    small_buffers=st.booleans(),
+)
+
+
+async def lend(ip: str, count: int) -> list[socket.socket]:
+    raise AssertionError("there are no pods here")
+
+
+@asynccontextmanager
+async def carrying(endpoint: Endpoint) -> AsyncIterator[tuple[NestedForwarder, Endpoint]]:
+    forwarder = NestedForwarder(
+        draw=random.Random(1).random, lend=lend, pod_network="", connections_max=1_000
+    )
+    forwarder.apply({1: Rule([endpoint])})
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(100)
+        listening.setblocking(False)
+        address = listening.getsockname()
+        await forwarder.listen_on(1, listening)
+        try:
+            yield forwarder, address
+        finally:
+            await forwarder.close()
+
+
+async def live(sock: socket.socket, end: End, data: bytes, seen: Seen, name: str) -> bytes:
+    """Be one end of a connection; return what was received."""
+    loop = asyncio.get_running_loop()
+    if end.small_buffers:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+    received = bytearray()
+
+    async def read() -> None:
+        while chunk := await loop.sock_recv(sock, end.at_once):
+            received.extend(chunk)
+
+    async def write() -> None:
+        at = 0
+        for size in end.pieces:
+            await loop.sock_sendall(sock, data[at : at + size])
+            at += size
+        if end.last == "half":
+            sock.shutdown(socket.SHUT_WR)
+
+    reading = asyncio.create_task(read())
+    try:
+        await write()
+        if end.last == "half":
+            await reading
+    except (ConnectionError, OSError):
+        seen.cut.add(name)
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, OSError):
+            await reading
+        if end.last == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.close()
+    return bytes(received)
+
+
+async def play(flows: list[tuple[End, End]]) -> list[Seen]:
+    """Live through all connections at once."""
+    loop = asyncio.get_running_loop()
+    seen = [Seen() for _ in flows]
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(100)
+        listening.setblocking(False)
+        async with carrying(listening.getsockname()) as (forwarder, address):
+            for number, (client, server) in enumerate(flows):
+                theirs = socket.socket()
+                theirs.setblocking(False)
+                await loop.sock_connect(theirs, address)
+                ours, _ = await loop.sock_accept(listening)
+                ours.setblocking(False)
+                seen[number].client, seen[number].server = await asyncio.gather(
+                    live(theirs, client, client.sends(number), seen[number], "client"),
+                    live(ours, server, server.sends(-1 - number), seen[number], "server"),
+                )
+            while forwarder.engine.carrier.connections:
+                await asyncio.sleep(0)  # The last closes are on their way.
+            assert all(entry[2] is _GONE[2] or callable(entry[2]) for entry in entries(forwarder))
+            (counted,) = (await forwarder.counts()).values()
+            assert counted[:2] == [len(flows), 0]
+    return seen
+
+
+def entries(forwarder: NestedForwarder) -> list[tuple[object, object, object]]:
+    return list(forwarder.engine.carrier._entries)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(ends, ends), min_size=1, max_size=3))
+def test_who_is_not_cut_has_every_byte(flows: list[tuple[End, End]]) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    seen = asyncio.run(asyncio.wait_for(play(flows), HANG_S))
+    for number, (client, server) in enumerate(flows):
+        to_server, to_client = client.sends(number), server.sends(-1 - number)
+        assert to_server.startswith(seen[number].server)
+        assert to_client.startswith(seen[number].client)
+        if client.last == server.last == "half":
+            assert seen[number].cut == set()
+            assert seen[number].server == to_server
+            assert seen[number].client == to_client
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
