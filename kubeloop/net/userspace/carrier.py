@@ -307,35 +307,22 @@ class Carrier:
             return
         self._tune(side)
         self._tune(peer)
-        if peer.ended:
-            self._shut(side)
-        elif side.peer is not None:
-            self._pump(peer, None, _INCOMING)
+        self._pump(peer, None, _INCOMING)
 
     def _end(self, side: Side) -> None:
-        """A side has said all it will: its peer is told, when it has had the rest."""
+        """A side has said all, and its peer has it: that is told, unless both have."""
         side.ended = True
         peer = side.peer
         assert peer is not None
-        if peer.full:
-            self._tune(side)
-        elif peer.ended:
-            self._part(side, peer)
-        else:
-            self._tune(side)
-            self._shut(peer)
-
-    def _shut(self, side: Side) -> None:
-        """Tell a side that no more comes; if it has ended, too, that was all."""
-        peer = side.peer
-        assert peer is not None
-        if side.ended and not peer.full:
+        assert not peer.full  # Or the side would not have been read.
+        if peer.ended:
             self._part(side, peer)
             return
+        self._tune(side)
         try:
-            side.sock.shutdown(socket.SHUT_WR)
+            peer.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            self.cut(side)
+            self.cut(peer)
 
     def cut(self, side: Side) -> None:
         """The connection to a side is broken: the peer has what came before, and is told."""
