@@ -86,21 +86,24 @@ async def lend(ip: str, count: int) -> list[socket.socket]:
     return [small() for _ in range(count)]
 
 
-def listening() -> socket.socket:
-    sock = small()
+def listening(*, large: bool = False) -> socket.socket:
+    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+    sock = socket.socket(socket.AF_INET, kind) if large else small()
     sock.bind(("127.0.0.1", 0))
     sock.listen(100)
     return sock
 
 
 @asynccontextmanager
-async def carrying(endpoint: Endpoint) -> AsyncIterator[tuple[NestedForwarder, Endpoint]]:
+async def carrying(
+    endpoint: Endpoint, *, large: bool = False
+) -> AsyncIterator[tuple[NestedForwarder, Endpoint]]:
     forwarder = NestedForwarder(
         draw=random.Random(1).random, lend=lend, pod_network="", connections_max=1_000
     )
     forwarder.apply({1: Rule([endpoint])})
-    forwarder.pods({endpoint[0]})
-    sock = listening()
+    forwarder.pods(set() if large else {endpoint[0]})
+    sock = listening(large=large)
     address = sock.getsockname()
     await forwarder.listen_on(1, sock)
     try:
@@ -205,12 +208,15 @@ def test_who_is_not_cut_has_every_byte(
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[socket.socket, socket.socket, NestedForwarder]]:
+async def connected(
+    *, large: bool = False
+) -> AsyncIterator[tuple[socket.socket, socket.socket, NestedForwarder]]:
     """Yield both ends of a connection through an engine."""
     loop = asyncio.get_running_loop()
-    with listening() as servers:
-        async with carrying(servers.getsockname()) as (forwarder, address):
-            with small() as client:
+    with listening(large=large) as servers:
+        async with carrying(servers.getsockname(), large=large) as (forwarder, address):
+            with socket.socket() if large else small() as client:
+                client.setblocking(False)
                 await loop.sock_connect(client, address)
                 server, _ = await loop.sock_accept(servers)
                 server.setblocking(False)
@@ -237,9 +243,12 @@ async def everything(sock: socket.socket) -> tuple[int, bool]:
         size += len(chunk)
 
 
-@pytest.mark.parametrize("size", [200_000, 600_000, 1_100_000, 1_500_000])
-async def test_a_reader_may_come_when_the_sender_is_done(size: int) -> None:
-    async with connected() as (client, server, _):
+@pytest.mark.parametrize(
+    ("size", "large"),
+    [(200_000, False), (600_000, False), (1_500_000, False), (4_500_000, True), (8_000_000, True)],
+)
+async def test_a_reader_may_come_when_the_sender_is_done(size: int, large: bool) -> None:
+    async with connected(large=large) as (client, server, _):
         sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(server, bytes(size)))
         sending.add_done_callback(lambda _: server.shutdown(socket.SHUT_WR))
         await quiet()
