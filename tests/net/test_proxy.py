@@ -131,6 +131,19 @@ async def test_without_endpoints_connections_are_refused(kind: str) -> None:
 
 
 @every_kind
+async def test_what_is_no_longer_an_endpoint_gets_no_connection(kind: str) -> None:
+    async with echo(b"a") as a, echo(b"b") as b, proxying(kind, a) as (proxy, rule):
+        for number in range(100):
+            name, endpoint = [(b"a", a), (b"b", b)][number % 2]
+            proxy.apply({rule.place: Rule(rule.place, [endpoint])})
+            if isinstance(proxy.forwarder, WorkerForwarder):
+                await proxy.forwarder.counts()  # What it was told before has been done.
+            reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])
+            assert await reader.readexactly(1) == name
+            writer.close()
+
+
+@every_kind
 async def test_a_connection_outlives_its_rule_but_not_the_proxy(kind: str) -> None:
     async with echo(b"x") as endpoint, proxying(kind, endpoint) as (proxy, rule):
         reader, writer = await asyncio.open_connection("127.0.0.1", rule.place[1])

@@ -1,0 +1,138 @@
+"""Connections through a Service while its pods are replaced, on real processes.
+
+Every connection to the node port succeeds while a Deployment rolls out pods that become ready and
+end gracefully.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeloop.cluster import Cluster
+from kubeloop.net.registry import ImageStore
+
+pytestmark = pytest.mark.process
+
+ROLLOUTS = 2
+CLIENTS = 4
+WAIT_S = 60.0
+
+# Answers with its version and ends in good order: what was accepted is served.
+SERVER = """
+import asyncio, os, signal
+async def serve(reader, writer):
+    await reader.readline()
+    writer.write(os.environ["VERSION"].encode() + b"\\n")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, "0.0.0.0", 8080)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await ended.wait()
+    await asyncio.sleep(0.5)  # kube-proxy hears of it in the meantime, as everywhere.
+asyncio.run(main())
+"""
+
+PROBE = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+
+
+def deployment(version: int) -> dict[str, Any]:
+    container = {
+        "name": "c", "image": "test/versions:1", "readinessProbe": PROBE,
+        "env": [{"name": "VERSION", "value": str(version)}],
+    }  # fmt: skip
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 2,
+            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [container], "terminationGracePeriodSeconds": 5},
+            },
+        },
+    }
+
+
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 8080}]},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory, source = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("source")
+    (source / "server.py").write_text(SERVER)
+    (source / "Containerfile").write_text(
+        'FROM host\nCOPY server.py /server.py\nCMD ["python3", "/server.py"]\n'
+    )
+    ImageStore(directory).build(source, "test/versions:1")
+    return directory
+
+
+@asynccontextmanager
+async def serving(images: Path, workers: int) -> AsyncIterator[tuple[Cluster, int]]:
+    """Yield a cluster whose Service answers, and its node port."""
+    async with Cluster(
+        nodes=1, runtime="process", image_dir=images, name=f"r{os.getpid()}",
+        proxy_workers=workers,
+    ) as cluster:  # fmt: skip
+        service = await cluster.api.create(SERVICE)
+        await cluster.api.create(deployment(0))
+        await rolled_out(cluster)
+        yield cluster, int(service.spec["ports"][0]["nodePort"])
+
+
+async def rolled_out(cluster: Cluster) -> None:
+    await cluster.api.wait(
+        "deployment/web",
+        lambda d: (
+            d.status.get("observedGeneration") == d.metadata["generation"]
+            and d.status.get("updatedReplicas") == d.status.get("availableReplicas") == 2
+            and d.status.get("replicas") == 2
+        ),
+        timeout_s=WAIT_S,
+    )
+
+
+async def version(port: int) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"which?\n")
+        return int(await reader.read())
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_no_connection_fails_while_pods_are_replaced(images: Path, workers: int) -> None:
+    async with serving(images, workers) as (cluster, port):
+        stop = asyncio.Event()
+
+        async def client() -> list[int]:
+            seen = []
+            while not stop.is_set():
+                seen.append(await version(port))
+            return seen
+
+        clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
+        for number in range(1, ROLLOUTS + 1):
+            patch = {"spec": deployment(number)["spec"]}
+            await cluster.api.patch("deployments", "web", patch)
+            await rolled_out(cluster)
+        stop.set()
+        seen = [answer for each in await asyncio.gather(*clients) for answer in each]
+        assert set(seen) == set(range(ROLLOUTS + 1))
+        assert seen.count(0) > CLIENTS
+        assert {await version(port) for _ in range(20)} == {ROLLOUTS}
