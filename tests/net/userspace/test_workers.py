@@ -73,6 +73,8 @@ async def test_another_takes_the_place_of_one_that_died(
         close = await forwarder.listen_at(1, "127.0.0.1", port)
         assert await say(port) == b"hello"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"  # It carries it.
         (pid,) = forwarder.pids
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(ConnectionError):  # What it carried is lost, and that is told.
