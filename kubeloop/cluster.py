@@ -19,7 +19,11 @@ from kubeloop import travel
 from kubeloop.actors.api_server import ApiServer, Subscriptions
 from kubeloop.actors.controller_manager import Settings as ControllerSettings
 from kubeloop.actors.messages import API_SERVER
-from kubeloop.actors.requests.bootstrap import bootstrap_objects, kubernetes_endpoint_slice
+from kubeloop.actors.requests.bootstrap import (
+    bootstrap_objects,
+    kubernetes_endpoint_slice,
+    service_address,
+)
 from kubeloop.actors.requests.bootstrap_roles import bootstrap_roles
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
@@ -177,7 +181,8 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             await self._ensure(obj)
         await asyncio.gather(*map(self._ensure, bootstrap_roles()))
         await self._announce()
-        start_leaders(self.supervisor, self._controllers, self._identity if self._etcd else None)
+        told, identity = self._controller_settings(), self._identity if self._etcd else None
+        start_leaders(self.supervisor, told, identity)
         for name, index in self._first_nodes():
             pods = travel.pods_on(self._origin, name) if self._origin is not None else ()
             self.fleet.start(name, index, pods)
@@ -371,7 +376,19 @@ class Cluster(Served, travel.TimeTravel, Recordable):
     def api_settings(self) -> Settings:
         """What the API server was told."""
         told = self._settings or Settings(pod_cidr=self.nodes.pod_cidr)
-        return replace(told, storage_class=self._storage_class or told.storage_class)
+        return replace(
+            told,
+            storage_class=self._storage_class or told.storage_class,
+            mounts_tokens=self._tls or told.mounts_tokens,
+        )
+
+    def _controller_settings(self) -> ControllerSettings:
+        """Return what the controller manager is told; an endpoint with TLS has an authority."""
+        told = self._controllers
+        if self._endpoint is None or told.authority:
+            return told
+        authority, key = self._endpoint.authority
+        return replace(told, authority=authority, authority_key=key)
 
     def _first_nodes(self) -> Sequence[tuple[str, int]]:
         """Return the name and the index of each node to begin with."""
@@ -407,6 +424,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             name=self.name,
             port=self._port,
             tls=self._tls,
+            service=service_address(self.api_settings),
             directory=None if self._disk or not self.data_dir else self.data_dir / "endpoint",
             world=self.world,
             before=self._endpoint_before,

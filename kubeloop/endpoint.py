@@ -4,6 +4,7 @@ So that a kubeconfig stays valid, a cluster with a data directory keeps them the
 """
 
 import secrets
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,13 @@ from kubeloop.net.rest.server import RestServer
 
 HOST: Final = "127.0.0.1"
 _TOKEN_BYTES: Final = 32
+_FILES: Final = ("ca.crt", "server.crt", "server.key", "ca.key")  # As `Certificates` has them.
 
 
 class Endpoint:
     """A REST endpoint.
 
+    service:   the address by which pods reach it, that of the Service `kubernetes`.
     directory: where token and certificates are kept; None for this run only.
     before:    one whose token and certificates this one takes over.
     """
@@ -36,12 +39,13 @@ class Endpoint:
         name: str,
         port: int,
         tls: bool,
+        service: str,
         directory: Path | None,
         world: World,
         before: "Endpoint | None" = None,
     ) -> None:
         self.name, self._world, self._tls = name, world, tls
-        self._backend, self._wanted_port = backend, port
+        self._backend, self._wanted_port, self._service = backend, port, service
         self._directory, self._before = directory, before
         self._server: RestServer | None = None
         self.token = ""
@@ -91,6 +95,14 @@ class Endpoint:
         assert self._server is not None, "the endpoint has not been started"
         return self._server.port
 
+    @property
+    def authority(self) -> tuple[str, str]:
+        """PEM of the certificate and the key of who signed for the endpoint; "" for plain HTTP."""
+        found = self._certificates
+        return (
+            ("", "") if found is None else (found.authority.decode(), found.authority_key.decode())
+        )
+
     def kubeconfig(self) -> dict[str, Any]:
         """Return a kubeconfig that is complete in itself."""
         authority = None if self._certificates is None else self._certificates.authority
@@ -119,11 +131,14 @@ class Endpoint:
         if self._before is not None and self._before._certificates is not None:
             return self._before._certificates
         if self._directory is None:
-            return make_certificates([], [HOST], now=self._world.wall())
-        paths = [self._directory / name for name in ("ca.crt", "server.crt", "server.key")]
-        if not paths[0].exists():
-            made = make_certificates([], [HOST], now=self._world.wall())
-            write_private(paths[2], made.key)
-            paths[1].write_bytes(made.certificate)
-            paths[0].write_bytes(made.authority)
+            return self._make_certificates()
+        paths = [self._directory / name for name in _FILES]
+        if not all(path.exists() for path in paths):
+            made = self._make_certificates()
+            for path, content in zip(paths, astuple(made), strict=True):
+                write_private(path, content)
         return Certificates(*(path.read_bytes() for path in paths))
+
+    def _make_certificates(self) -> Certificates:
+        addresses, now = [HOST, self._service], self._world.wall()
+        return make_certificates([], addresses, now=now, bits=secrets.randbits)

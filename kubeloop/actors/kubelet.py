@@ -327,10 +327,19 @@ class Kubelet(AsyncActor):
             for event in life.sandbox_failed(pod, problem, now):
                 self._carry_out(pod, event, now)
             return
+        self._ask_tokens(pod)
         self.run(self.work.start_sandbox(sandbox_spec(pod, address)), f"sandbox {pod.name}")
+
+    def _ask_tokens(self, pod: Pod) -> None:
+        for request in self.references.tokens.wanted(pod, self.world.wall()):
+            self._ask(request)
 
     def _see_to_image(self, pod: Pod, name: str, now: float) -> None:
         """Start a container whose image is there; have it pulled, or say why it will not be."""
+        self._ask_tokens(pod)
+        if pod.awaits_token:
+            life.not_started(pod, name, "", "", now + CONFIG_RETRY_S)
+            return
         spec = pod.container_spec(name)
         image, policy = spec.get("image", ""), spec.get("imagePullPolicy") or "IfNotPresent"
         decision = self.pulls.want(pulls.Waiter(pod.uid, name), image, policy, now)
@@ -349,12 +358,6 @@ class Kubelet(AsyncActor):
 
     def _start_container(self, pod: Pod, name: str, image: ImageRecord, now: float) -> None:
         container = pod.containers[name]
-        asked = self.references.tokens.waits(pod, self.world.wall())
-        if asked is not None:
-            life.not_started(pod, name, "", "", now + CONFIG_RETRY_S)
-            for request in asked:
-                self._ask(request)
-            return
         try:
             spec = container_spec(pod, name, container.next_attempt, self.references, self.host)
         except ConfigError as error:
@@ -435,9 +438,8 @@ class Kubelet(AsyncActor):
     def _not_pulled(
         self, pod: Pod, name: str, image: str, reason: str, message: str, now: float
     ) -> None:
-        text = f'Failed to pull image "{image}": {message}'
-        self._tell(pod, act.Tell("Warning", "Failed", text, name))
-        self._tell(pod, act.Tell("Warning", "Failed", f"Error: {reason}", name))
+        for text in (f'Failed to pull image "{image}": {message}', f"Error: {reason}"):
+            self._tell(pod, act.Tell("Warning", "Failed", text, name))
         life.not_started(pod, name, reason, message, now + pulls.BACKOFF_SHOWN_S)
 
     def _collect_images(self, now: float) -> None:
@@ -485,8 +487,7 @@ class Kubelet(AsyncActor):
 
     def _ask(self, request: Request) -> None:
         """Send a request whose outcome is to come back to this actor."""
-        signed = self._signer.sign(request, request.because, tag=request.tag)
-        self.send(API_SERVER, signed.encode())
+        self.send(API_SERVER, self._signer.sign(request, request.because, tag=request.tag).encode())
 
     def _tell(self, pod: Pod, event: act.Tell) -> None:
         request = self._events.of_pod(pod, event, wall_s=self.world.wall())
@@ -495,6 +496,5 @@ class Kubelet(AsyncActor):
     def _tell_node(
         self, reason: str, message: str, *, type_: str = "Normal", because: int = 0
     ) -> None:
-        wall_s = self.world.wall()
-        request = self._events.of_node(reason, message, wall_s=wall_s, type_=type_)
+        request = self._events.of_node(reason, message, wall_s=self.world.wall(), type_=type_)
         self.send(API_SERVER, self._signer.sign(request, because).encode())

@@ -1,6 +1,6 @@
 """Certificates for one cluster: an authority, and a server's certificate signed by it.
 
-EC P-256, made where it is needed and kept nowhere else. `cryptography` is heavy (80 ms), so it is
+EC P-256, and whoever makes them keeps them. `cryptography` is heavy (80 ms), so it is
 imported when the first certificate is made.
 """
 
@@ -8,7 +8,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate, CertificateBuilder
 
+_SERIAL_BITS: Final = 159  # As many as a serial number may have, and it is positive.
 _VALID: Final = timedelta(days=365)
 _SKEW: Final = timedelta(hours=1)  # Clocks differ: valid a little before now.
 KUBERNETES_NAMES: Final = (
@@ -32,35 +33,39 @@ KUBERNETES_NAMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM: what a server presents, and what a client checks it with."""
+    """PEM: what a server presents, what a client checks it with, and what signs for others."""
 
     authority: bytes
     certificate: bytes
     key: bytes
+    authority_key: bytes
 
 
 def make_certificates(
-    names: Sequence[str], addresses: Sequence[str], *, now: float
+    names: Sequence[str], addresses: Sequence[str], *, now: float, bits: Callable[[int], int]
 ) -> Certificates:
     """Return a new authority and a server certificate for these names and IP addresses.
 
     names: beside those Kubernetes' API server always has.
     now:   seconds since 1970; they are valid for a year from then.
+    bits:  n → n random bits that nobody else knows; the same bits give the same certificates.
     Cost:  about 1 ms.
     """
-    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding
 
     today = datetime.fromtimestamp(now, UTC)
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _authority(authority_key, today)
-    key = ec.generate_private_key(ec.SECP256R1())
+    authority_key = _fresh_key(bits)
+    authority = _authority(authority_key, today, bits(_SERIAL_BITS))
+    key = _fresh_key(bits)
     all_names = list(dict.fromkeys([*KUBERNETES_NAMES, *names]))
-    certificate = _server(authority, authority_key, key, all_names, addresses, today)
+    certificate = _server(
+        authority, authority_key, key, all_names, addresses, today, bits(_SERIAL_BITS)
+    )
     return Certificates(
         authority=authority.public_bytes(Encoding.PEM),
         certificate=certificate.public_bytes(Encoding.PEM),
         key=_pem(key),
+        authority_key=_pem(authority_key),
     )
 
 
@@ -92,15 +97,25 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
-def _authority(key: "EllipticCurvePrivateKey", now: datetime) -> "Certificate":
+def _fresh_key(bits: Callable[[int], int]) -> "EllipticCurvePrivateKey":
+    """Return a key nobody knows."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    curve = ec.SECP256R1()
+    return ec.derive_private_key(1 + bits(384) % (curve.group_order - 1), curve)
+
+
+def _authority(key: "EllipticCurvePrivateKey", now: datetime, serial: int) -> "Certificate":
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    builder = _builder("kubeloop-ca", "kubeloop-ca", key, now)
+    builder = _builder("kubeloop-ca", "kubeloop-ca", key, now, serial)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
+    return builder.add_extension(identifier, critical=False).sign(
+        key, hashes.SHA256(), ecdsa_deterministic=True
+    )
 
 
 def _server(
@@ -110,6 +125,7 @@ def _server(
     names: Sequence[str],
     addresses: Sequence[str],
     now: datetime,
+    serial: int,
 ) -> "Certificate":
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -117,7 +133,7 @@ def _server(
 
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
     alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    builder = _builder("kube-apiserver", "kubeloop-ca", key, now)
+    builder = _builder("kube-apiserver", "kubeloop-ca", key, now, serial)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -125,11 +141,11 @@ def _server(
     builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     builder = builder.add_extension(signer, critical=False)
-    return builder.sign(authority_key, hashes.SHA256())
+    return builder.sign(authority_key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
 def _builder(
-    subject: str, issuer: str, key: "EllipticCurvePrivateKey", now: datetime
+    subject: str, issuer: str, key: "EllipticCurvePrivateKey", now: datetime, serial: int
 ) -> "CertificateBuilder":
     from cryptography import x509
     from cryptography.x509.oid import NameOID
@@ -142,7 +158,7 @@ def _builder(
         .subject_name(named(subject))
         .issuer_name(named(issuer))
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(now - _SKEW)
         .not_valid_after(now + _VALID)
     )

@@ -1,14 +1,16 @@
 """A real API server's answers, asked of a whole cluster in the same order.
 
 Status, headers and body must be the same once what differs by nature is mapped: uids, versions,
-times, generated names, addresses. Their cluster had fake nodes which ran pods, and tokens mounted
-into them; ours has no nodes here, so what became of pods is left out. Rows whose answer was kept
+times, generated names, addresses. Their cluster had fake nodes which ran pods; ours has no nodes
+here, so what became of pods is left out. Rows whose answer was kept
 back are played for what follows from them.
 """
 
 import asyncio
+import base64
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from kubeloop.cluster import Cluster
 
 pytestmark = needed
 
-ALIEN = ("kube-root-ca.crt", "openshift-service-ca.crt")
-"""Config maps their controllers make in every namespace."""
+ALIEN = "openshift-service-ca.crt"
+"""A config map that their controllers make in every namespace."""
 
 UNLIKE = {
     81: "their node cannot be reached; our pod has none, so its log is empty",
@@ -35,7 +37,6 @@ UNSEEN = {
     103: "their Job had not been started",
     113: "how far the replication controller got is a matter of time",
     141: "their Service has running pods",
-    205: "the first event tells the columns, and theirs is a config map which is not here",
     221: "how far the namespace controller got is a matter of time",
     224: "the claim went with its namespace, which theirs had not done yet",
 }
@@ -53,7 +54,8 @@ ADDRESS = re.compile(r"10\.\d+\.\d+\.\d+")
 NODE_PORT = re.compile(r"\b3[0-2]\d{3}\b")
 NEWEST = re.compile(r"\bcurrent: \d+")
 GENERATED = re.compile(r"\bgen-[a-z0-9]{5}\b")
-NATURAL = {"nodeName", "volumes", "volumeMounts"}
+TOKEN = re.compile(r"\bkube-api-access-[a-z0-9]{5}\b")
+NATURAL = {"nodeName"}
 
 
 def plain(value: Any, key: str = "") -> Any:
@@ -65,11 +67,13 @@ def plain(value: Any, key: str = "") -> Any:
     if key == "managedFields":
         value = [e for e in value if (e.get("subresource"), e["apiVersion"]) != ("status", "v1")]
     if isinstance(value, list):
-        return [plain(item, key) for item in value if name_of(item) not in ALIEN]
+        return [plain(item, key) for item in value if name_of(item) != ALIEN]
     if key in ("resourceVersion", "continue"):
         return f"a {key}" if value else value
     if key == "nodePort":
         return NODE_PORT.sub("a port", str(value))
+    if key == "ca.crt":
+        return "an authority"
     if key == "username":
         return "the administrator"
     if isinstance(value, str):
@@ -77,6 +81,7 @@ def plain(value: Any, key: str = "") -> Any:
             return "another here"
         value = NODE_PORT.sub("a port", value) if value.endswith("/TCP") else value
         value = NEWEST.sub("current: the newest", value)
+        value = TOKEN.sub("a token", value)
         return GENERATED.sub("gen-", UID.sub("a uid", value))
     return value
 
@@ -95,9 +100,11 @@ def timeless(value: Any) -> Any:
 
 
 def name_of(item: Any) -> str:
-    """Return the name of an object, a row of a table or a watch event."""
+    """Return the name of an object, a row of a table, a watch event or a source of a volume."""
     while isinstance(item, dict) and ("object" in item or item.get("kind") == "Table"):
         item = item["object"] if "object" in item else item["rows"][0]
+    if isinstance(item, dict) and item.keys() == {"configMap"}:  # Of a projected volume.
+        return str(item["configMap"]["name"])
     metadata = item.get("metadata") if isinstance(item, dict) else None
     return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
@@ -119,7 +126,7 @@ class Mapping:
                 self.learn(one, other, key)
         elif key == "resourceVersion":
             self.versions[theirs] = ours
-        elif key in ("uid", "continue"):
+        elif key in ("uid", "continue") or (key == "name" and TOKEN.fullmatch(str(theirs))):
             self.others.setdefault(theirs, ours)
 
     def path(self, path: str) -> str:
@@ -255,10 +262,13 @@ def test_the_page_tells_of_every_difference() -> None:
 
 
 async def test_the_recorded_requests() -> None:
-    async with Cluster(nodes=0, rest=True) as cluster:
+    async with Cluster(nodes=0, rest=True, tls=True) as cluster:
         token = cluster.kubeconfig["users"][0]["user"]["token"]
+        authority = cluster.kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
+        known = ssl.create_default_context(cadata=base64.b64decode(authority).decode())
+        connector = aiohttp.TCPConnector(ssl=known)
         headers = {"Authorization": f"Bearer {token}"}
-        async with aiohttp.ClientSession(cluster.url, headers=headers) as http:
+        async with aiohttp.ClientSession(cluster.url, headers=headers, connector=connector) as http:
             answers = await Player(http).play()
     complaints, compared = [], 0
     while not answers.empty():

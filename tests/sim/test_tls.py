@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from random import getrandbits
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def certificates() -> Certificates:
-    return make_certificates([], ["127.0.0.1", "::1"], now=EPOCH)
+    return make_certificates([], ["127.0.0.1", "::1"], now=EPOCH, bits=getrandbits)
 
 
 def client_context(certificates: Certificates) -> ssl.SSLContext:
@@ -72,7 +73,7 @@ def test_bytes_pass(simulate: Callable[..., Any], certificates: Certificates, po
 def trace_of(*, seed: int = 0) -> list[Any]:
     """Return all that happens when new keys and certificates are used over a narrow link."""
     events: list[Any] = []
-    made = make_certificates([], ["127.0.0.1"], now=EPOCH)
+    made = make_certificates([], ["127.0.0.1"], now=EPOCH, bits=getrandbits)
 
     async def main() -> None:
         network().trace = lambda *event: events.append(event)
@@ -103,7 +104,7 @@ def test_certificates_age_in_virtual_time(
     simulate: Callable[..., Any], days: int, why: str | None
 ) -> None:
     begins = abs(days) if days not in (364, 366) else 0
-    made = make_certificates([], ["127.0.0.1"], now=EPOCH + begins * DAY_S)
+    made = make_certificates([], ["127.0.0.1"], now=EPOCH + begins * DAY_S, bits=getrandbits)
 
     async def main() -> None:
         await asyncio.sleep(max(days, 0) * DAY_S)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache
+from random import getrandbits
 from typing import Any
 
 from aiohttp import web
@@ -23,7 +24,9 @@ HOST, PORT = "127.0.0.1", 8443
 
 @cache
 def certificates() -> Certificates:
-    return make_certificates([], [HOST], now=datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    return make_certificates(
+        [], [HOST], now=datetime(2026, 1, 1, tzinfo=UTC).timestamp(), bits=getrandbits
+    )
 
 
 def allowed(*operations: dict[str, Any], **more: Any) -> Answer:

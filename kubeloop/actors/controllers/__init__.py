@@ -20,6 +20,7 @@ from kubeloop.actors.controllers.pod_garbage import PodGarbageCollector
 from kubeloop.actors.controllers.policy_status import PolicyStatusController
 from kubeloop.actors.controllers.quotas import ResourceQuotaController
 from kubeloop.actors.controllers.replication import ReplicationController
+from kubeloop.actors.controllers.root_ca import RootCaPublisher
 from kubeloop.actors.controllers.service_accounts import ServiceAccountController
 from kubeloop.actors.controllers.settings import Settings
 from kubeloop.actors.controllers.statefulset import StatefulSetController
@@ -33,7 +34,8 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
     """Return every controller, fresh. begun_s: since when they watch [s since 1970]."""
     return [
         NamespaceController(),
-        ServiceAccountController(settings),
+        ServiceAccountController(),
+        RootCaPublisher(settings),
         NodeLifecycleController(settings, begun_s=begun_s),
         ReplicationController("ReplicationController"),
         ReplicationController("ReplicaSet"),

@@ -112,6 +112,7 @@ class Pod:
     gone:       the API has it no more (or never had): everything must go.
     ending:     its containers must end and none may start again.
     deleting:   its deletion was asked for.
+    awaits_token: a token for its volumes has been asked for.
     grace_s:    how long its containers have from being told to stop to being killed.
     deadline_at: when activeDeadlineSeconds are over.
     wake_at:    when `life.advance` wants to be called again.
@@ -133,6 +134,7 @@ class Pod:
     gone: bool = False
     recovered: bool = False
     deleting: bool = False
+    awaits_token: bool = False
     grace_s: float = 30.0
     verdict: Verdict | None = None
     phase: str = ""
@@ -147,9 +149,13 @@ class Pod:
     @property
     def busy(self) -> bool:
         """Whether something is about to change by itself: a start is under way."""
-        return self.sandbox == "starting" or any(
-            c.stage in ("pulling", "starting") and not c.waiting[0]
-            for c in self.containers.values()
+        return (
+            self.sandbox == "starting"
+            or self.awaits_token
+            or any(
+                c.stage in ("pulling", "starting") and not c.waiting[0]
+                for c in self.containers.values()
+            )
         )
 
     @property

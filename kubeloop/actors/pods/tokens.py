@@ -47,15 +47,14 @@ class Tokens:
             for want in [want for want in known if want.uid == uid]:
                 del known[want]
 
-    def waits(self, pod: Pod, wall_s: float) -> list[Request] | None:
-        """Return what is to be asked before a pod's volumes can be filled; None: nothing is."""
+    def wanted(self, pod: Pod, wall_s: float) -> list[Request]:
+        """Return what is to be asked now for a pod's volumes; note whether it awaits any answer."""
         missing = [
             want
             for want in wanted_by(pod)
             if want not in self._problems and self._known.get(want, ("", 0.0))[1] <= wall_s
         ]
-        if not missing:
-            return None
+        pod.awaits_token = bool(missing)
         fresh = [want for want in missing if want not in self._asked]
         self._asked.update(dict.fromkeys(fresh, wall_s))
         return [_request(pod, want) for want in fresh]

@@ -82,7 +82,10 @@ def allow(
 
 def _complete_pod(state: State, pod: Object, name: str, request: Request) -> None:
     tolerance_s = state.settings.eviction_tolerance_s
-    pods.admit(pod, request.namespace, state.get, tolerance_s=tolerance_s)
+    generate_name = state.generate_name if state.settings.mounts_tokens else None
+    pods.admit(
+        pod, request.namespace, state.get, tolerance_s=tolerance_s, generate_name=generate_name
+    )
     spec = pod["spec"]
     priority, runtime = spec.get("priorityClassName"), spec.get("runtimeClassName")
     told: Mapping[str, object] | None

@@ -14,7 +14,6 @@ _LABELS: Final = {"component": "apiserver", "provider": "kubernetes"}
 
 def bootstrap_objects(settings: Settings) -> list[dict[str, Any]]:
     """Return the objects to create when a cluster starts, in that order."""
-    address = str(ipaddress.IPv4Network(settings.service_cidr)[1])
     port = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}
     return [
         *(
@@ -26,10 +25,15 @@ def bootstrap_objects(settings: Settings) -> list[dict[str, Any]]:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": _LABELS},
-            "spec": {"clusterIP": address, "ports": [port]},
+            "spec": {"clusterIP": service_address(settings), "ports": [port]},
         },
         *([_storage_class(settings.storage_class)] if settings.storage_class else ()),
     ]
+
+
+def service_address(settings: Settings) -> str:
+    """Return the address of the Service `kubernetes`: the first there is."""
+    return str(ipaddress.IPv4Network(settings.service_cidr)[1])
 
 
 def _storage_class(name: str) -> dict[str, Any]:

@@ -43,7 +43,9 @@ Object = dict[str, Any]
 class Settings:
     """What an administrator may set of the API server; the defaults are Kubernetes' own.
 
-    pod_cidr: where pods live; a loopback one makes loopback endpoints legitimate.
+    pod_cidr:      where pods live; a loopback one makes loopback endpoints legitimate.
+    mounts_tokens: every pod gets a token of its account, and the authority to check us by, which
+                   the controller manager must publish.
     """
 
     pod_cidr: str = "10.244.0.0/16"
@@ -52,6 +54,7 @@ class Settings:
     event_ttl_s: float = 3600.0
     eviction_tolerance_s: int = 300  # How long pods tolerate a node that does not answer.
     storage_class: str = ""  # The default StorageClass there is from the beginning.
+    mounts_tokens: bool = False
 
 
 class State:

@@ -9,6 +9,7 @@ Source: RFC 7515, RFC 7519; Kubernetes, "Managing Service Accounts: Bound servic
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -126,6 +127,7 @@ def _number(bits: Callable[[int], int]) -> int:
     return 1 + bits(384) % (_ORDER - 1)  # So many bits, that all are as likely.
 
 
+@functools.lru_cache(maxsize=8)  # It costs as much as a signature.
 def _private(secret: int) -> "EllipticCurvePrivateKey":
     from cryptography.hazmat.primitives.asymmetric import ec
 

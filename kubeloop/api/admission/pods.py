@@ -1,12 +1,12 @@
 """Admission of pods: service account, default tolerations.
 
 Source: Kubernetes, "Admission Control in Kubernetes": ServiceAccount, DefaultTolerationSeconds.
-Tokens are not mounted: there are none to mount yet.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
+from kubeloop.api.admission import service_accounts
 from kubeloop.api.errors import Forbidden
 
 _TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -15,12 +15,23 @@ Lookup = Callable[[str, str, str], dict[str, Any] | None]
 """(resource, namespace, name) → the object, None if there is none."""
 
 
-def admit(pod: dict[str, Any], namespace: str, lookup: Lookup, *, tolerance_s: int) -> None:
-    """Complete a new pod in place. Raises: Forbidden."""
+def admit(
+    pod: dict[str, Any],
+    namespace: str,
+    lookup: Lookup,
+    *,
+    tolerance_s: int,
+    generate_name: Callable[[str], str] | None = None,
+) -> None:
+    """Complete a new pod in place. Raises: Forbidden.
+
+    generate_name: base → a name that begins with it; None: pods get no tokens.
+    """
     spec = pod.setdefault("spec", {})
     account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    found = lookup("serviceaccounts", namespace, account)
     # The default account is made a moment after its namespace; no pod needs to wait for that.
-    if account != "default" and lookup("serviceaccounts", namespace, account) is None:
+    if account != "default" and found is None:
         why = (
             f"error looking up service account {namespace}/{account}: "
             f'serviceaccount "{account}" not found'
@@ -28,6 +39,9 @@ def admit(pod: dict[str, Any], namespace: str, lookup: Lookup, *, tolerance_s: i
         name = pod["metadata"].get("name") or pod["metadata"].get("generateName", "")
         raise Forbidden("pods", name, why)
     spec["serviceAccountName"] = spec["serviceAccount"] = account
+    service_accounts.pull_with(spec, found)
+    if generate_name is not None:
+        service_accounts.mount_token(spec, found, generate_name)
     _tolerate(spec, tolerance_s)
 
 

@@ -2,9 +2,8 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mini_cluster import DISTURBANCES, ENDLESS_S, Mini, Obj, Op, deployment, pod, replica_set
+from mini_cluster import DISTURBANCES, Mini, Obj, Op, deployment, pod, replica_set
 
-from kubeloop.actors.controller_manager import Settings
 from kubeloop.api.resources import RESOURCES
 
 INSIDE = [r.id for r in RESOURCES.values() if r.namespaced]
@@ -151,24 +150,14 @@ def test_more_than_one_batch_goes() -> None:
     assert mini.get("namespaces", "n", "") is None
 
 
-def test_every_namespace_has_a_default_account_and_the_authority() -> None:
-    mini = Mini(settings=Settings(node_grace_s=ENDLESS_S, authority="PEM"))
+def test_every_namespace_has_a_default_account() -> None:
+    mini = Mini()
     mini.create(namespace())
     mini.start()
     mini.settle()
     for name in ("default", "kube-system", "n"):
         assert mini.get("serviceaccounts", "default", name) is not None
-        assert (mini.get("configmaps", "kube-root-ca.crt", name) or {})["data"] == {"ca.crt": "PEM"}
     mini.delete(mini.get("serviceaccounts", "default", "n") or {})
-    mini.patch(mini.get("configmaps", "kube-root-ca.crt", "n") or {}, {"data": {"ca.crt": "bad"}})
     mini.settle()
     assert mini.get("serviceaccounts", "default", "n") is not None
-    assert (mini.get("configmaps", "kube-root-ca.crt", "n") or {})["data"] == {"ca.crt": "PEM"}
     mini.see_that_it_rests()
-
-
-def test_without_an_authority_nothing_is_published() -> None:
-    mini = Mini()
-    mini.start()
-    mini.settle()
-    assert mini.all("configmaps") == []

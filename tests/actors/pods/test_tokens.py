@@ -46,32 +46,36 @@ def answer(token: str, ends_s: float) -> bytes:
 
 def test_a_token_is_asked_for_once_and_anew_when_it_is_old() -> None:
     tokens, pod = Tokens(), a_pod(SOURCE)
-    (request,) = tokens.waits(pod, 100.0) or ()
+    (request,) = tokens.wanted(pod, 100.0)
     body = msgpack.unpackb(request.body)
     assert body["spec"]["audiences"] == ["vault"] and body["spec"]["expirationSeconds"] == 1000
     assert body["spec"]["boundObjectRef"]["uid"] == "u1"
     assert (request.resource, request.subresource) == ("serviceaccounts", "token")
-    assert tokens.waits(pod, 101.0) == [], "it is on its way"
+    assert tokens.wanted(pod, 101.0) == [] and pod.awaits_token, "it is on its way"
     tokens.clear()
-    assert len(tokens.waits(pod, 102.0) or ()) == 1, "the answer may have been lost"
+    assert len(tokens.wanted(pod, 102.0)) == 1, "the answer may have been lost"
     tag = request.tag.removeprefix(f"{TAG}/")
     assert tokens.answered(tag, Outcome(tag, 201, 0, answer("abc", 1100.0))) == "u1"
-    assert tokens.waits(pod, 500.0) is None and tokens.text(pod, SOURCE) == "abc"
-    assert tokens.waits(pod, 950.0) is not None
+    assert (
+        tokens.wanted(pod, 500.0) == []
+        and not pod.awaits_token
+        and tokens.text(pod, SOURCE) == "abc"
+    )
+    assert tokens.wanted(pod, 950.0) and pod.awaits_token
     tokens.forget("u1")
-    assert tokens.waits(pod, 500.0) is not None
+    assert tokens.wanted(pod, 500.0)
 
 
 def test_a_refusal_is_told_and_asked_again() -> None:
     tokens, pod = Tokens(), a_pod(SOURCE)
-    (request,) = tokens.waits(pod, 100.0) or ()
+    (request,) = tokens.wanted(pod, 100.0)
     tag = request.tag.removeprefix(f"{TAG}/")
     body = msgpack.packb({"message": 'serviceaccounts "x" not found'})
     tokens.answered(tag, Outcome(tag, 404, 0, body))
-    assert tokens.waits(pod, 101.0) is None
+    assert tokens.wanted(pod, 101.0) == [] and not pod.awaits_token
     with pytest.raises(ConfigError, match='failed to fetch token: serviceaccounts "x" not found'):
         tokens.text(pod, SOURCE)
-    assert len(tokens.waits(pod, 102.0) or ()) == 1
+    assert len(tokens.wanted(pod, 102.0)) == 1
     assert tokens.answered("gone/1/", Outcome("", 201, 0, answer("x", 1.0))) == ""
 
 

@@ -524,7 +524,7 @@ async def test_logs(http: Http, backend: FakeCluster) -> None:
 
 
 async def test_tls(backend: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_certificates([], ["127.0.0.1"], now=time.time())
+    made = make_certificates([], ["127.0.0.1"], now=time.time(), bits=getrandbits)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     tls = server_context(made)
     assert list(tmp_path.iterdir()) == [], "the key is left nowhere"
