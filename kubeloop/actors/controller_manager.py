@@ -32,6 +32,7 @@ from kubeloop.actors.messages import (
     Synced,
     decode,
 )
+from kubeloop.actors.notary import Notary
 from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.view import CUSTOM, Object, View
 from kubeloop.actors.workqueue import WorkQueue
@@ -83,7 +84,8 @@ class ControllerManager(AsyncActor):
     def __init__(self, scene: Scene, name: str, *, settings: Settings | None = None) -> None:
         super().__init__(scene, name)
         self.settings = settings or Settings()
-        controllers = all_controllers(self.settings, begun_s=self.world.wall())
+        notary = Notary(self.settings.authority, self.settings.authority_key)
+        controllers = all_controllers(self.settings, notary, begun_s=self.world.wall())
         self.resources = sorted({r for c in controllers for r in c.resources} - {CUSTOM})
         self._custom: list[str] = []  # Custom resources that have been listed.
         signs = {k: v for c in controllers for k, v in getattr(c, "signs", {}).items()}

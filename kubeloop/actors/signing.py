@@ -49,4 +49,5 @@ class Signer:
             because,
             id=id or self.next_id(),
             version=request.version,
+            groups=request.groups,
         )

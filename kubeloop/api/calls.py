@@ -47,6 +47,7 @@ class Request(Message):
                  and patchType (merge, json, strategic, apply) for a patch; of a list `watch` if
                  it is what a watch begins with.
     user:        the authenticated user.
+    groups:      his groups, if they do not follow from his name.
     sender, tag: where the Outcome goes, and what it is called there; "" when this is an ask. An
                  actor that gives no tag is not told.
     because:     the revision of the fact that made the sender ask: the cause of what follows; 0 if
@@ -72,6 +73,7 @@ class Request(Message):
     agent: str = ""
     id: str = ""
     version: str = ""
+    groups: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Users: which groups one is in. Pure.
 
-A user is known by his name: the administrator, a component, or a service account.
+A user is known by his name: the administrator, a component, or a service account; or by a client
+certificate, which tells his groups as well.
 """
 
 from collections.abc import Sequence
@@ -28,12 +29,19 @@ def account_of(user: str) -> tuple[str, str] | None:
     return (namespace, name) if user.startswith(_ACCOUNT) and colon else None
 
 
-def groups_of(user: str) -> list[str]:
-    """Return the groups of a user."""
+def groups_of(user: str, told: Sequence[str] = ()) -> list[str]:
+    """Return the groups of a user. told: those he has by what he showed, if it told any."""
+    if told:
+        return list(told)
     account = account_of(user)
     if account is not None:
         return [_ACCOUNTS, f"{_ACCOUNTS}:{account[0]}", _AUTHENTICATED]
     return [MASTERS, _AUTHENTICATED] if user == ADMIN else [_AUTHENTICATED]
+
+
+def groups_with(organizations: Sequence[str]) -> list[str]:
+    """Return the groups of who showed a certificate that names these organizations."""
+    return [*dict.fromkeys((*organizations, _AUTHENTICATED))]
 
 
 def may_do_anything(user: str, groups: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """Pure reconcilers, one file per controller."""
 
 from kubeloop.actors.controllers.base import Controller
+from kubeloop.actors.controllers.certificates import CertificateController, Notary
 from kubeloop.actors.controllers.cluster_roles import ClusterRoleController
 from kubeloop.actors.controllers.cronjob import CronJobController
 from kubeloop.actors.controllers.daemonset import DaemonSetController
@@ -30,7 +31,7 @@ from kubeloop.actors.controllers.volume_protection import VolumeProtectionContro
 from kubeloop.api.resources import RESOURCES
 
 
-def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
+def all_controllers(settings: Settings, notary: Notary, *, begun_s: float) -> list[Controller]:
     """Return every controller, fresh. begun_s: since when they watch [s since 1970]."""
     return [
         NamespaceController(),
@@ -48,6 +49,7 @@ def all_controllers(settings: Settings, *, begun_s: float) -> list[Controller]:
         DisruptionController(RESOURCES),
         DefinitionController(),
         ClusterRoleController(),
+        CertificateController(notary),
         EndpointSliceController(),
         EndpointsController(),
         GarbageCollector(),

@@ -159,4 +159,5 @@ def _about(
         request.user,
         {"kind": kind, "apiVersion": "meta.k8s.io/v1", **options},
         is_dry_run(request),
+        groups=request.groups,
     )

@@ -123,7 +123,7 @@ def prepare_create(state: State, resource: Resource, obj: Object, request: Reque
     elif resource.id == DEFINITIONS:
         stored_versions.remember(obj)
     elif resource.id == certificates.SIGNING_REQUESTS:
-        certificates.sign_with(obj, request.user)
+        certificates.sign_with(obj, request.user, request.groups)
     elif resource.id == _API_SERVICES and not obj["spec"].get("service"):
         obj["status"] = {"conditions": [{**_LOCAL, "lastTransitionTime": state.now()}]}
     elif resource.id == VOLUMES:

@@ -54,7 +54,7 @@ def review(state: State, request: Request) -> Outcome:
 
 
 def _who_am_i(state: State, request: Request, obj: Object) -> Object:
-    user: Object = {"username": request.user, "groups": groups_of(request.user)}
+    user: Object = {"username": request.user, "groups": groups_of(request.user, request.groups)}
     account = account_of(request.user)
     found = None if account is None else state.get("serviceaccounts", *account)
     if found is not None:
@@ -75,7 +75,7 @@ def _whose_token(state: State, request: Request, obj: Object) -> Object:
 
 def _may_i(state: State, request: Request, obj: Object) -> Object:
     _refuse(obj, _attributes(obj))
-    return {"allowed": may_do_anything(request.user, groups_of(request.user))}
+    return {"allowed": may_do_anything(request.user, groups_of(request.user, request.groups))}
 
 
 def _may_somebody(state: State, request: Request, obj: Object) -> Object:

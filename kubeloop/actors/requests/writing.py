@@ -84,6 +84,8 @@ def _create(
     if resource.custom is not None:
         obj = in_order(obj)
     _refuse(resource, obj, _allowed_here(state, request, validate_create(resource, obj)))
+    if resource.id == certificates.SIGNING_REQUESTS:
+        _refuse(resource, obj, certificates.readable(obj))
     validated(state, resource, request, obj, None)
     namespace, name = request.namespace, obj["metadata"]["name"]
     if state.get(resource.stored_id, namespace, name) is not None:
@@ -188,7 +190,10 @@ def change(state: State, request: Request, transform: Transform) -> Outcome:
         if not _is_apply(request):
             ownership.changed(state, resource, old, new, request)
         new = mutated(state, resource, request, new, old)
-        _refuse(resource, new, validate_status_update(resource, new, old))
+        causes = validate_status_update(resource, new, old)
+        if resource.id == certificates.SIGNING_REQUESTS and request.subresource == "status":
+            causes = [*causes, *certificates.undecided(old, new)]
+        _refuse(resource, new, causes)
     else:
         if resource.id == _SERVICES:
             carry_over(old, new)

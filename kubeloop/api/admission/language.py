@@ -130,9 +130,9 @@ class Run:
 # The authorizer: who is known may do anything, so what is asked about does not matter.
 
 
-def authorizer_of(user: str) -> Json:
+def authorizer_of(user: str, groups: Sequence[str] = ()) -> Json:
     """Return the value of `authorizer` for a request of a user."""
-    return {"user": user, "groups": groups_of(user)}
+    return {"user": user, "groups": groups_of(user, groups)}
 
 
 def _account(asking: Json, namespace: str, name: str) -> Json:

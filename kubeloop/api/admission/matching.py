@@ -3,7 +3,7 @@
 Source: Kubernetes, "Dynamic Admission Control: Matching requests"; "Validating Admission Policy".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class Attributes:
     options: Mapping[str, Any]
     dry_run: bool = False
     asked: Resource | None = None
+    groups: Sequence[str] = ()
 
     @property
     def qualified(self) -> str:
@@ -112,7 +113,7 @@ def request_of(about: Attributes, uid: str) -> dict[str, Any]:
         "requestKind": _kind_of(original, about.subresource),
         "requestResource": of_original,
         "operation": about.operation,
-        "userInfo": {"username": about.user, "groups": groups_of(about.user)},
+        "userInfo": {"username": about.user, "groups": groups_of(about.user, about.groups)},
         "object": about.obj,
         "oldObject": about.old,
         "dryRun": about.dry_run,

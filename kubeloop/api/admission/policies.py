@@ -234,7 +234,7 @@ def scope_of(about: Attributes, params: Any, namespace: Json | None) -> Object:
     request = request_of(about, "")
     for name in ("uid", "object", "oldObject"):
         request.pop(name)
-    asking = authorizer_of(about.user)
+    asking = authorizer_of(about.user, about.groups)
     of_namespace = about.resource.id == "namespaces"
     return {
         "object": about.obj,

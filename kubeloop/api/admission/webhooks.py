@@ -115,7 +115,7 @@ def _meets_conditions(hook: Hook, about: Attributes) -> bool:
     conditions = hook.told.get("matchConditions") or ()
     if not conditions:
         return True
-    asking = authorizer_of(about.user)
+    asking = authorizer_of(about.user, about.groups)
     scope = {
         "object": about.obj,
         "oldObject": about.old,

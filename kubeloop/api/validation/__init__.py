@@ -68,7 +68,9 @@ class _Rules:
 _RULES: Final[Mapping[str, _Rules]] = {
     "apiservices.apiregistration.k8s.io": _Rules(control.api_service),
     "certificatesigningrequests.certificates.k8s.io": _Rules(
-        control.signing_request, status=control.signing_status
+        control.signing_request,
+        status=control.signing_status,
+        status_change=control.signing_change,
     ),
     "clusterrolebindings.rbac.authorization.k8s.io": _Rules(
         rbac.cluster_role_binding, last=rbac.same_role

@@ -6,11 +6,13 @@ pkg/apis/apiregistration/validation in behaviour.
 
 import base64
 import binascii
+import re
 from typing import Any, Final
 
 from kubeloop.api import names
 from kubeloop.api.defaulting.tools import Json, items, maybe
 from kubeloop.api.problems import Problems
+from kubeloop.api.signers import LEGACY
 
 _USAGES: Final = (
     "any",
@@ -38,6 +40,7 @@ _USAGES: Final = (
     "timestamping",
 )
 _SECONDS_MIN: Final = 600
+_PEM: Final = re.compile("-----BEGIN ([^\n]+)-----\n(.*?)-----END \\1-----", re.DOTALL)
 _HEAD: Final = b"-----BEGIN CERTIFICATE REQUEST-----"
 _PATH_OF_SIGNER: Final = (
     "must be a fully qualified domain and path of the form 'example.com/signer-name'"
@@ -66,6 +69,9 @@ def signing_request(problems: Problems, obj: Json) -> None:
     domain, _, path = signer.partition("/")
     if not signer:
         problems.required("spec.signerName")
+    elif signer == LEGACY:
+        detail = "the legacy signerName is not allowed via this API version"
+        problems.invalid("spec.signerName", signer, detail)
     elif not domain or not path or "/" in path:
         problems.invalid("spec.signerName", signer, _PATH_OF_SIGNER)
     else:
@@ -99,6 +105,54 @@ def signing_status(problems: Problems, obj: Json) -> None:
         if type_ in known:
             problems.duplicate(f"{at}.type", type_)
         known.add(type_)
+    if why := _why_no_certificate((obj.get("status") or {}).get("certificate") or ""):
+        problems.invalid("status.certificate", "<certificate data>", why)
+
+
+def signing_change(problems: Problems, obj: Json, old: Json) -> None:
+    """Check that nothing that was decided on a CertificateSigningRequest is taken back."""
+    for type_ in ("Approved", "Denied", "Failed"):
+        if len(_conditions(obj, type_)) < len(_conditions(old, type_)):
+            detail = f'updates may not remove a condition of type "{type_}"'
+            problems.forbidden("status.conditions", detail)
+    was, new = ((one.get("status") or {}).get("certificate") for one in (old, obj))
+    if was and new != was:
+        detail = "updates may not modify existing certificate content"
+        problems.forbidden("status.certificate", detail)
+
+
+def signing_undecided(problems: Problems, obj: Json, old: Json) -> None:
+    """Check that what is decided elsewhere, through `approval`, does not come with a status."""
+    for type_ in ("Approved", "Denied"):
+        was, new = _conditions(old, type_), _conditions(obj, type_)
+        if len(new) > len(was):
+            detail = f'updates may not add a condition of type "{type_}"'
+            problems.forbidden("status.conditions", detail)
+        elif len(new) == len(was) and new != was:
+            detail = f'updates may not modify a condition of type "{type_}"'
+            problems.forbidden("status.conditions", detail)
+
+
+def _conditions(obj: Json, type_: str) -> list[Json]:
+    conditions = items(obj.get("status") or {}, "conditions")
+    return [one for one in conditions if one.get("type") == type_]
+
+
+def _why_no_certificate(told: str | bytes) -> str:
+    """Return why PEM data in base64 holds no certificates, "" if it does or is empty."""
+    if not told:
+        return ""
+    try:
+        text = base64.b64decode(told).decode("latin-1")
+    except binascii.Error:
+        return "must contain one or more CERTIFICATE PEM blocks"
+    blocks = _PEM.findall(text)
+    for type_, body in blocks:
+        if type_ != "CERTIFICATE":
+            return f'only CERTIFICATE PEM blocks are allowed, found "{type_}"'
+        if ":" in body:
+            return "no PEM block headers are permitted"
+    return "" if blocks else "must contain one or more CERTIFICATE PEM blocks"
 
 
 def api_service(problems: Problems, obj: Json) -> None:

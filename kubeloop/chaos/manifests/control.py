@@ -10,9 +10,11 @@ Json = dict[str, Any]
 
 _PEM: Final = (
     b"-----BEGIN CERTIFICATE REQUEST-----\n"
-    b"MIGMMEACAQAwDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAIqI49BSoOCn\n"
+    b"MIGLMD8CAQAwDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAMGSgWQk7fL9Vnmy19ju\n"
+    b"9vURbjbf7ewX77t2m105jj3poAAwBQYDK2VwA0EAhSPR+29lMXvevhEttOts7YYB\n"
+    b"W8rhELT1j24n7kSVFXmkk0/RtoVQM6uVJgt49VJ1nAvAVx/PZ7oXy1IjCfzuAQ==\n"
     b"-----END CERTIFICATE REQUEST-----\n"
-)
+)  # Of CN=a.
 _rules: Final = one_of(
     [{"apiGroups": ["*"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["nobody"]}],
     [{"apiGroups": [""], "apiVersions": ["*"], "operations": ["*"], "resources": ["nothing/*"],

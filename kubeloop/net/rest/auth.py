@@ -1,13 +1,37 @@
-"""Who asks: a bearer token. The administrator's is known here, all others to the API server."""
+"""Who asks: by a client certificate, or by a bearer token.
+
+Of tokens the administrator's is known here, all others to the API server.
+"""
 
 import hmac
-from typing import Final
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
 
 from kubeloop.api.errors import Unauthorized
-from kubeloop.api.identity import ADMIN
+from kubeloop.api.identity import ADMIN, groups_with
 
 OPEN: Final = frozenset({"healthz", "livez", "readyz", "version"})
 """The first segments of the paths that everybody may see."""
+
+
+def shown_by(certificate: Mapping[str, Any] | None, now_s: float) -> tuple[str, list[str]] | None:
+    """Return user and groups of a client certificate, None if it names nobody.
+
+    certificate: as `ssl.SSLObject.getpeercert` tells it: one that our authority signed.
+    now_s:       seconds since 1970: a connection may last longer than its certificate.
+    Raises: Unauthorized if it has expired.
+    Source: Kubernetes, "Authenticating: X.509 client certificates".
+    """
+    if not certificate:
+        return None
+    subject = [pair for names in certificate.get("subject", ()) for pair in names]
+    users = [value for name, value in subject if name == "commonName"]
+    if not users or not users[-1]:
+        return None
+    if now_s > ssl.cert_time_to_seconds(str(certificate["notAfter"])):
+        raise Unauthorized
+    return users[-1], groups_with([value for name, value in subject if name == "organizationName"])
 
 
 class Authenticator:

@@ -59,6 +59,7 @@ class Call:
     user: str
     agent: str = ""
     id: str = ""
+    groups: list[str] = field(default_factory=list)
 
     def first(self, name: str) -> str:
         """Return the first value of a query parameter, "" if there is none."""
@@ -387,6 +388,7 @@ def _request(call: Call, verb: str, asked: options.Options) -> Request:
         agent=call.agent,
         id=call.id,
         version=_version(target),
+        groups=call.groups,
     )
 
 

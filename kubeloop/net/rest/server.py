@@ -38,7 +38,7 @@ from kubeloop.api.identity import KEY_SET
 from kubeloop.api.uids import new_uid
 from kubeloop.net.gate import Overloaded, Severed
 from kubeloop.net.rest import paths, quick
-from kubeloop.net.rest.auth import OPEN, Authenticator, is_signed, token_in
+from kubeloop.net.rest.auth import OPEN, Authenticator, is_signed, shown_by, token_in
 from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
 from kubeloop.net.rest.documents import Document, Documents, key_set
@@ -93,7 +93,7 @@ class RestServer:
         self._handlers = Handlers(backend, wall=wall, knows=self._authenticator.knows)
         self._documents = Documents(self.version, "")
         self._runner: web.ServerRunner | None = None
-        self._bits = bits
+        self._bits, self._wall = bits, wall
         self._meter = Meter()
         self._heads: dict[bytes, tuple[Known, What]] = {}  # Of GETs: what each asks for,
         self._heads_mean: Catalogue | None = None  # where these kinds are served.
@@ -178,8 +178,19 @@ class RestServer:
             _log.exception("%s %s failed", request.method, request.raw_path)
             return _refusal(InternalError(f"{type(error).__name__}: {error}"), headers)
 
+    async def _who(self, request: web.BaseRequest) -> tuple[str, list[str]]:
+        """Return who asks, and his groups if these do not follow from his name.
+
+        Raises: Unauthorized; as `Backend.ask`.
+        """
+        if self.tls is not None and request.transport is not None:
+            shown = request.transport.get_extra_info("peercert")
+            if (found := shown_by(shown, self._wall())) is not None:
+                return found
+        return await self._user(request.headers.get("Authorization")), []
+
     async def _user(self, authorization: str | None) -> str:
-        """Return who asks. Raises: Unauthorized; as `Backend.ask`."""
+        """Return whose token it is. Raises: Unauthorized; as `Backend.ask`."""
         token = token_in(authorization)
         if not is_signed(token):
             return self._authenticator.user(authorization)
@@ -275,9 +286,9 @@ class RestServer:
     ) -> web.StreamResponse:
         raw_path, _, query = request.raw_path.partition("?")
         segments = paths.split(paths.split_proxy(raw_path)[0])
-        user = ""
+        user, groups = "", list[str]()
         if not (segments and segments[0] in OPEN):
-            user = await self._user(request.headers.get("Authorization"))
+            user, groups = await self._who(request)
         catalogue = self.backend.catalogue()
         target = paths.find(segments, catalogue)
         parameters = parse_query(query)
@@ -297,6 +308,7 @@ class RestServer:
             upgrades="Upgrade" in request.headers,
             body=await _read_body(request),
             user=user,
+            groups=groups,
             agent=request.headers.get("User-Agent", ""),
             id=id_,
         )
