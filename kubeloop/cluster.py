@@ -380,6 +380,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             told,
             storage_class=self._storage_class or told.storage_class,
             mounts_tokens=self._tls or told.mounts_tokens,
+            plants=True,
         )
 
     def _controller_settings(self) -> ControllerSettings:

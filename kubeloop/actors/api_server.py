@@ -28,6 +28,7 @@ from kubeloop.actors.messages import (
     Synced,
     decode,
 )
+from kubeloop.actors.requests import upkeep
 from kubeloop.actors.requests.converting import Conversion
 from kubeloop.actors.requests.core import Core
 from kubeloop.actors.requests.hooks import Attempt, Question, Suspended, Verdict
@@ -42,6 +43,7 @@ from kubeloop.store.watch import Cursor
 
 FACTS_MAX: Final = 500  # Facts in one message: bounds how long a subscriber's turn gets.
 EXPIRY_MIN_S: Final = 1.0  # Leases that run out within so much of each other share a turn.
+UPKEEP_MAX: Final = 4  # Rounds in one turn: what is made is looked at again.
 SUPERSEDED_MAX: Final = 100  # How often a request is handled again because others wrote first.
 
 
@@ -100,8 +102,12 @@ class ApiServer(AsyncActor):
         self._unsettled = 0  # Turns whose answers wait for the store.
         self._again = 0  # How many requests at the head of the mailbox were handled before.
         self._superseded: dict[Envelope[Any], int] = {}  # How often each of them was.
+        self._touched = False  # What we look after ourselves may have changed.
 
     def on_start(self) -> None:
+        if self.settings.plants and upkeep.plant(self.core.state):
+            self._unsettled += 1
+            self.store.flush(lambda error: self.guard(lambda: self._settle([], error)))
         for name in tuple(self.subscriptions.by_name):
             self._list(name)
         self.wake_in(EXPIRY_MIN_S, "expiry")  # What ran out while nobody looked.
@@ -133,6 +139,7 @@ class ApiServer(AsyncActor):
                 self._list(message.sender)
             else:
                 raise TypeError(f"the API server was sent {message!r}")
+        answers += self._keep_up()
         self._expire()
         self._unsettled += 1
         waiting = [answer.envelope for answer in answers]
@@ -149,7 +156,19 @@ class ApiServer(AsyncActor):
             self._waiting[self._asked] = _Waiting(request, envelope, waits)
             self.run(self._ask(self._asked, waits.question), f"webhooks:{self._asked}")
             return []
+        self._touched |= upkeep.concerns(request, outcome)
         return [_Answer(outcome, envelope, request.sender)]
+
+    def _keep_up(self) -> list[_Answer]:
+        """See to what we look after, if anybody touched it; nobody waits for these answers."""
+        answers: list[_Answer] = []
+        for _ in range(UPKEEP_MAX):
+            if not self._touched or not self.settings.plants:
+                break
+            self._touched = False
+            for request in upkeep.due(self.core.state):
+                answers += self._handle(request, Envelope(request.encode()))
+        return answers
 
     async def _ask(self, number: int, question: Question | Conversion) -> bytes:
         if isinstance(question, Conversion):

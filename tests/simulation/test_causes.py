@@ -216,6 +216,8 @@ def assert_signed(history: History) -> None:
             assert user.startswith("system:serviceaccount:kube-system:"), told(fact)
         elif actor == "scheduler":
             assert user == "system:kube-scheduler"
+        elif actor == "apiserver":
+            assert user == "system:apiserver"
         elif actor:
             assert (actor, user) == (f"kubelet/{user[12:]}", f"system:node:{user[12:]}")
         else:

@@ -46,6 +46,8 @@ class Settings:
     pod_cidr:      where pods live; a loopback one makes loopback endpoints legitimate.
     mounts_tokens: every pod gets a token of its account, and the authority to check us by, which
                    the controller manager must publish.
+    plants:        there are flow schemas, priority levels and APIServices from the start, which
+                   the API server looks after.
     """
 
     pod_cidr: str = "10.244.0.0/16"
@@ -55,6 +57,7 @@ class Settings:
     eviction_tolerance_s: int = 300  # How long pods tolerate a node that does not answer.
     storage_class: str = ""  # The default StorageClass there is from the beginning.
     mounts_tokens: bool = False
+    plants: bool = False
 
 
 class State:
