@@ -181,6 +181,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             await self._ensure(obj)
         await asyncio.gather(*map(self._ensure, bootstrap_roles()))
         await self._announce()
+        self._furnished = True
         told, identity = self._controller_settings(), self._identity if self._etcd else None
         start_leaders(self.supervisor, told, identity)
         for name, index in self._first_nodes():

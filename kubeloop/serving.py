@@ -19,6 +19,7 @@ from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.custom import CustomKind
 from kubeloop.api.errors import InternalError, TooManyRequests
 from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
+from kubeloop.net.rest.health import BOOTSTRAP, INFORMERS, STORE
 from kubeloop.store.facts import prefix_of
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Hub
@@ -38,6 +39,7 @@ class Served:
     supervisor: Supervisor
     gate: Gate | None
     _webhooks: Webhooks
+    _furnished = False  # What a cluster begins with is there.
 
     def _serve(self, *, alone: bool) -> None:
         """Begin. alone: nobody else writes to the store."""
@@ -99,6 +101,17 @@ class Served:
             labels=wanted.labels,
             wake=wake,
         )
+
+    def failing(self) -> Mapping[str, str]:
+        """Return the health checks that fail now, by name, and why: see `net.rest.health`."""
+        failed: dict[str, str] = {}
+        if self.store.failure is not None:
+            failed[STORE] = f"etcd failed: {self.store.failure}"
+        if self.supervisor.inbox(API_SERVER) is None:
+            failed[INFORMERS] = "the API server is being restarted"
+        if not self._furnished:
+            failed |= dict.fromkeys(BOOTSTRAP, "not finished")
+        return failed
 
     def counts(self) -> Mapping[str, int]:
         """Return how many objects of each resource there are, by its id."""

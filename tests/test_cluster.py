@@ -199,3 +199,18 @@ def test_without_rest_a_cluster_needs_no_http() -> None:
         asyncio.run(main())
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+async def test_what_has_not_begun_or_has_failed_is_not_healthy() -> None:
+    cluster = Cluster(nodes=0)
+    await cluster.prepare()
+    try:
+        assert "poststarthook/rbac/bootstrap-roles" in cluster.failing()
+        assert "informer-sync" in cluster.failing()
+        await cluster.start()
+        assert cluster.failing() == {}
+        cluster.store.failure = StoreFailed("the disk is full")
+        assert cluster.failing() == {"etcd": "etcd failed: the disk is full"}
+    finally:
+        cluster.store.failure = None
+        await cluster.stop()

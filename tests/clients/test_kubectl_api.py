@@ -205,6 +205,10 @@ async def test_version_and_discovery(kubectl: Kubectl) -> None:
     ]
     assert "is running at https://127.0.0.1" in await kubectl("cluster-info")
     assert await kubectl("get --raw /readyz") == "ok"
+    told = await kubectl("get --raw /readyz?verbose&exclude=etcd")
+    assert "[+]etcd excluded: ok\n[+]informer-sync ok\n" in told
+    assert told.endswith("[+]shutdown ok\nreadyz check passed\n")
+    assert await kubectl("get --raw /livez/poststarthook/rbac/bootstrap-roles") == "ok"
 
 
 async def test_explain(kubectl: Kubectl) -> None:

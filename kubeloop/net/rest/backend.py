@@ -53,6 +53,9 @@ class Backend(Protocol):
     def catalogue(self) -> Catalogue:
         """Return the kinds there are."""
 
+    def failing(self) -> Mapping[str, str]:
+        """Return the health checks that fail now, by name, and why: see `health`."""
+
     def counts(self) -> Mapping[str, int]:
         """Return how many objects of each resource there are, by its id."""
 

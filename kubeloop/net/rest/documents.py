@@ -5,6 +5,7 @@ All but health are made once for each catalogue of kinds, and kept as bytes.
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,14 +13,13 @@ from kubeloop.api import discovery
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.errors import PathNotFound
 from kubeloop.api.identity import ISSUER
+from kubeloop.net.rest import health as checks
 from kubeloop.net.rest.backend import Version
 from kubeloop.net.rest.negotiation import JSON, discovery_version
 from kubeloop.net.rest.rendering import dumps
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _remembered: Final = functools.lru_cache(maxsize=32)  # Catalogues come and go with definitions.
-HEALTH: Final = ("healthz", "livez", "readyz")
-_CHECKS: Final = ("ping", "log", "store", "api-server")
 OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """Its Accept header says @v1.0 where the answer must say .v1.0."""
 _AN_HOUR: Final = "public, max-age=3600"
@@ -79,8 +79,6 @@ class Documents:
                 return _openapi_v2(catalogue, accept)
             case (".well-known", "openid-configuration"):
                 return Document(dumps(self._issuer()), JSON, headers={"Cache-Control": _AN_HOUR})
-            case (check, *names) if check in HEALTH:
-                return health(check, names, verbose="verbose" in parameters)
         return NOT_FOUND
 
     def _root(self, catalogue: Catalogue, which: str, accept: str) -> Document:
@@ -105,11 +103,9 @@ class Documents:
         }
 
     def _paths(self, catalogue: Catalogue) -> list[str]:
-        checks = [f"/{check}" for check in HEALTH]
-        checks += [f"/{check}/{name}" for check in HEALTH for name in _CHECKS]
         others = ["/.well-known/openid-configuration", "/openid/v1/jwks", "/openapi/v2"]
         others += ["/metrics", "/openapi/v3", "/version"]
-        return sorted([*discovery.paths(catalogue), *checks, *others])
+        return sorted([*discovery.paths(catalogue), *checks.paths(), *others])
 
 
 def key_set(value: dict[str, Any]) -> Document:
@@ -117,14 +113,24 @@ def key_set(value: dict[str, Any]) -> Document:
     return Document(dumps(value), "application/jwk-set+json", headers={"Cache-Control": _AN_HOUR})
 
 
-def health(check: str, names: list[str], *, verbose: bool) -> Document:
-    """Return the answer of /healthz, /livez or /readyz: whoever can answer is well."""
-    if names:
-        return Document(b"ok", _TEXT) if names[0] in _CHECKS else NOT_FOUND
-    if not verbose:
-        return Document(b"ok", _TEXT)
-    lines = [f"[+]{name} ok\n" for name in _CHECKS]
-    return Document(f"{''.join(lines)}{check} check passed\n".encode(), _TEXT)
+def health(
+    segments: tuple[str, ...], parameters: list[tuple[str, str]], failing: Mapping[str, str]
+) -> Document:
+    """Return the answer of /healthz, /livez or /readyz, or of one check below them.
+
+    failing: name of a check → why it fails.
+    """
+    endpoint, check = segments[0], "/".join(segments[1:])
+    if check:
+        found = checks.one(endpoint, check, failing)
+        return NOT_FOUND if found is None else _plain(*found)
+    excluded = [value for name, value in parameters if name == "exclude"]
+    verbose = any(name == "verbose" for name, _ in parameters)
+    return _plain(*checks.all_of(endpoint, excluded, failing, verbose=verbose))
+
+
+def _plain(status: int, text: str) -> Document:
+    return Document(text.encode(), _TEXT, status, {"X-Content-Type-Options": "nosniff"})
 
 
 def etag(body: bytes) -> str:

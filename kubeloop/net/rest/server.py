@@ -41,8 +41,9 @@ from kubeloop.net.rest import paths, quick
 from kubeloop.net.rest.auth import OPEN, Authenticator, is_signed, shown_by, token_in
 from kubeloop.net.rest.backend import Backend, Version
 from kubeloop.net.rest.bodies import BODY_MAX
-from kubeloop.net.rest.documents import Document, Documents, key_set
+from kubeloop.net.rest.documents import Document, Documents, health, key_set
 from kubeloop.net.rest.handlers import Call, Handlers, Known, Reply, Stream
+from kubeloop.net.rest.health import HEALTH
 from kubeloop.net.rest.metering import CONTENT_TYPE, Meter, Visit, What, what_of
 from kubeloop.net.rest.negotiation import JSON
 from kubeloop.net.rest.options import parse_query
@@ -268,6 +269,8 @@ class RestServer:
         """Return what is no resource. Raises: ApiError; as `Backend.ask`."""
         if segments == _KEYS:
             return key_set(await self._keys())
+        if segments and segments[0] in HEALTH:
+            return health(segments, parameters, self.backend.failing())
         if segments == _METRICS:
             text = self._meter.text(self.backend.counts(), self.version.document())
             return Document(text, CONTENT_TYPE)

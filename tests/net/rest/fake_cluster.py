@@ -46,11 +46,15 @@ class FakeCluster:
         bits = random.Random(1).getrandbits
         self.core = Core(self.store, wall=time.time, bits=bits, settings=settings)
         self.reader = Reader(self.store, Definitions(self.store))
+        self.failures: dict[str, str] = {}
         self.written: list[tuple[float, bytes]] = []
         for obj in bootstrap_objects(settings):
             resource = BY_KIND[obj["apiVersion"], obj["kind"]]
             namespace = obj["metadata"].get("namespace", "")
             self.do(Request("create", resource.id, namespace, body=msgpack.packb(obj)))
+
+    def failing(self) -> dict[str, str]:
+        return self.failures
 
     def do(self, request: Request) -> Outcome:
         outcome = self.core.handle(request)
