@@ -24,7 +24,6 @@ from kubeloop.actors.requests.bootstrap import (
     kubernetes_endpoint_slice,
     service_address,
 )
-from kubeloop.actors.requests.bootstrap_roles import bootstrap_roles
 from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.writing import API_SERVER_USER
 from kubeloop.actors.runtimes.simulated import Script
@@ -179,7 +178,6 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             await self._start_endpoint()
         for obj in bootstrap_objects(settings):
             await self._ensure(obj)
-        await asyncio.gather(*map(self._ensure, bootstrap_roles()))
         await self._announce()
         self._furnished = True
         told, identity = self._controller_settings(), self._identity if self._etcd else None

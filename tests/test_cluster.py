@@ -13,6 +13,7 @@ from kubeloop import Cluster, SyncCluster, sim
 from kubeloop.actors.runtimes.scripts import Script
 from kubeloop.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from kubeloop.net.client import ALL
+from kubeloop.store.store import StoreFailed
 
 DEPLOYMENT = """
 apiVersion: apps/v1

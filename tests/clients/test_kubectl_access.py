@@ -54,6 +54,9 @@ def test_the_roles_every_cluster_has(kubectl: Kubectl) -> None:
     assert "secrets" in edit and "pods/log" in edit and "rolebindings" not in edit
     assert "rolebindings.rbac" in kubectl("describe clusterrole admin")
     assert "system:masters" in kubectl("describe clusterrolebinding cluster-admin")
+    assert "subjectaccessreviews" in kubectl("describe clusterrole system:auth-delegator")
+    assert "/openapi/*" in kubectl("describe clusterrole system:discovery")
+    assert "system:authenticated" in kubectl("describe clusterrolebinding system:discovery")
 
 
 def test_who_am_i_and_what_may_i(kubectl: Kubectl) -> None:

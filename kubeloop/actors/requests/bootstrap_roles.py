@@ -1,10 +1,12 @@
-"""The roles every cluster has from its first moment: cluster-admin, admin, edit and view.
+"""The roles every cluster has from its first moment: cluster-admin, admin, edit, view, system:…
 
 Source: Kubernetes, "Using RBAC Authorization: User-facing roles"; the bootstrap policy of 1.36.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from kubeloop.actors.requests import system_roles
 from kubeloop.api.roles import rules_of
 
 _API_VERSION: Final = "rbac.authorization.k8s.io/v1"
@@ -106,19 +108,35 @@ def bootstrap_roles() -> list[dict[str, Any]]:
     admin = _made_of_others("admin", [*parts, view, edit])
     everything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
     everywhere = {"nonResourceURLs": ["*"], "verbs": ["*"]}
-    masters = {"kind": "Group", "apiGroup": _GROUP, "name": "system:masters"}
     return [
         _role("cluster-admin", [everything, everywhere]),
         *(admin, edit, view),
         *parts,
-        {
-            "apiVersion": _API_VERSION,
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "cluster-admin", **_HEAD},
-            "roleRef": {"apiGroup": _GROUP, "kind": "ClusterRole", "name": "cluster-admin"},
-            "subjects": [masters],
-        },
+        *_system_roles(),
+        _binding("cluster-admin", ("system:masters",)),
+        *(_binding(name, groups) for name, groups in system_roles.BOUND.items()),
     ]
+
+
+def _system_roles() -> Iterator[dict[str, Any]]:
+    for name, rows in system_roles.RULES.items():
+        yield _role(name, [_rule(*row) for row in rows])
+    for name, urls in system_roles.URLS.items():
+        yield _role(name, [{"nonResourceURLs": urls.split(), "verbs": ["get"]}])
+    for name, signer in system_roles.APPROVERS.items():
+        rule = _rule("approve", "certificates.k8s.io", "signers")
+        yield _role(name, [{**rule, "resourceNames": [signer]}])
+
+
+def _binding(name: str, groups: Sequence[str]) -> dict[str, Any]:
+    """Return the binding of the role of that name to groups."""
+    return {
+        "apiVersion": _API_VERSION,
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name, **_HEAD},
+        "roleRef": {"apiGroup": _GROUP, "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "Group", "apiGroup": _GROUP, "name": group} for group in groups],
+    }
 
 
 def _role(name: str, rules: list[Any], *, into: str = "") -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What the API server itself sees to: the objects it has from its start, and keeps as they are.
 
 Flow schemas, priority levels and APIServices are no user's: they are there from the first moment,
-all in one commit, and what definitions add follows them. Their making is remembered once for all
-clusters of a process; ids follow from name and time, so that they cost no chance.
+all in one commit with the roles of the system, and what definitions add follows them. They were
+made once, as any other object is, and stand packed beside this file; ids follow from name and time,
+so that they cost no chance.
 
 Source: k8s.io/apiserver's and kube-aggregator's post-start hooks in behaviour.
 """
@@ -11,11 +12,13 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from importlib.resources import files
 from typing import Final
 
 import msgpack
 
 from kubeloop.actors.messages import API_SERVER
+from kubeloop.actors.requests.bootstrap_roles import bootstrap_roles
 from kubeloop.actors.requests.core import READS, Core
 from kubeloop.actors.requests.state import Object, Settings, State
 from kubeloop.actors.requests.writing import API_SERVER_USER
@@ -25,7 +28,7 @@ from kubeloop.api.catalogue import DEFINITIONS
 from kubeloop.api.resources import BY_KIND
 from kubeloop.api.times import rfc3339
 from kubeloop.api.uids import new_uid
-from kubeloop.store.facts import Cause, key_of
+from kubeloop.store.facts import Cause
 from kubeloop.store.history import CompareFailed, Write
 from kubeloop.store.store import Store, StoreFailed, StoreFull
 
@@ -99,38 +102,53 @@ def _dangling(state: State) -> Iterator[Request]:
             yield _update({**obj, "status": status}, "status")
 
 
-@lru_cache(1)
-def _templates() -> tuple[tuple[str, str, Object], ...]:
-    """Return (id, name, object) of all there is from the start, made as any other object is."""
-    # Their times are those of the beginning, and their ids nothing.
+def made() -> list[tuple[str, str, Object]]:
+    """Return (id, name, object) of all there is from the start, made as any other object is.
+
+    Times are those of the beginning, ids are nothing, versions are "#". What comes of it stands
+    beside this file: `tools/generate_planted.py`.
+    """
     core = Core(Store.memory(), wall=lambda: 0.0, bits=lambda count: 0, settings=Settings())
-    objects = [*flows.levels(), *flows.schemas(), *local_services.built_in()]
-    made = []
+    objects = [
+        *flows.levels(),
+        *flows.schemas(),
+        *local_services.built_in(),
+        *bootstrap_roles(),
+    ]
     for obj in objects:
         outcome = core.handle(_create(obj))
         assert outcome.code == 201, msgpack.unpackb(outcome.body)
     for request in _dangling(core.state):
         assert core.handle(request).code == 200
+    told = []
     for obj in objects:
         id_, name = BY_KIND[obj["apiVersion"], obj["kind"]].id, obj["metadata"]["name"]
         found = core.state.get(id_, "", name)
         assert found is not None
-        made.append((id_, name, found))
-    return tuple(made)
-
-
-def _of(id_: str) -> Iterable[tuple[str, str, Object]]:
-    return (one for one in _templates() if one[0] == id_)
+        found["metadata"]["resourceVersion"] = "#"
+        told.append((id_, name, found))
+    return told
 
 
 @lru_cache(1)
 def _packed() -> tuple[tuple[str, bytes], ...]:
-    """Return (key, object) of all of them, packed, with placeholders."""
-    made = []
-    for id_, name, template in _templates():
-        metadata = {**template["metadata"], "resourceVersion": "#"}
-        made.append((key_of(id_, "", name), msgpack.packb({**template, "metadata": metadata})))
-    return tuple(made)
+    """Return (key, packed object) of all of them, with placeholders."""
+    raw = (files("kubeloop.actors.requests") / "planted.msgpack").read_bytes()
+    return tuple((key, value) for key, value in msgpack.unpackb(raw))
+
+
+@lru_cache(1)
+def _templates() -> tuple[tuple[str, str, Object], ...]:
+    """Return (id, name, object) of all of them."""
+    found = []
+    for key, value in _packed():
+        _, _, id_, name = key.split("/")
+        found.append((id_, name, msgpack.unpackb(value)))
+    return tuple(found)
+
+
+def _of(id_: str) -> Iterable[tuple[str, str, Object]]:
+    return (one for one in _templates() if one[0] == id_)
 
 
 def _uid(text: str) -> str:
