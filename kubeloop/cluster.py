@@ -425,6 +425,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             port=self._port,
             tls=self._tls,
             service=service_address(self.api_settings),
+            shares=self._etcd is not None,
             directory=None if self._disk or not self.data_dir else self.data_dir / "endpoint",
             world=self.world,
             before=self._endpoint_before,

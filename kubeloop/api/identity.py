@@ -9,6 +9,7 @@ from typing import Final
 
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"  # Of service accounts' tokens.
 KEY_SET: Final = "keys"  # What is asked for to get the public keys of the issuer; no resource.
+AUTHORITY: Final = "authority"  # What is asked for to share one authority; no resource.
 ADMIN: Final = "system:admin"
 ANONYMOUS: Final = "system:anonymous"
 UNAUTHENTICATED: Final = "system:unauthenticated"

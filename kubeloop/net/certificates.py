@@ -42,20 +42,29 @@ class Certificates:
 
 
 def make_certificates(
-    names: Sequence[str], addresses: Sequence[str], *, now: float, bits: Callable[[int], int]
+    names: Sequence[str],
+    addresses: Sequence[str],
+    *,
+    now: float,
+    bits: Callable[[int], int],
+    by: tuple[bytes, bytes] | None = None,
 ) -> Certificates:
-    """Return a new authority and a server certificate for these names and IP addresses.
+    """Return a server certificate for these names and IP addresses, and who signed it.
 
     names: beside those Kubernetes' API server always has.
     now:   seconds since 1970; they are valid for a year from then.
     bits:  n → n random bits that nobody else knows; the same bits give the same certificates.
+    by:    PEM of the authority that signs and of its key; None: a new one.
     Cost:  about 1 ms.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 
     today = datetime.fromtimestamp(now, UTC)
-    authority_key = _fresh_key(bits)
-    authority = _authority(authority_key, today, bits(_SERIAL_BITS))
+    if by is None:
+        authority_key = _fresh_key(bits)
+        authority = _authority(authority_key, today, bits(_SERIAL_BITS))
+    else:
+        authority, authority_key = _loaded(*by)
     key = _fresh_key(bits)
     all_names = list(dict.fromkeys([*KUBERNETES_NAMES, *names]))
     certificate = _server(
@@ -98,6 +107,16 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _loaded(authority: bytes, key: bytes) -> "tuple[Certificate, EllipticCurvePrivateKey]":
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    found = load_pem_private_key(key, None)
+    assert isinstance(found, EllipticCurvePrivateKey), "authorities have keys of P-256"
+    return x509.load_pem_x509_certificate(authority), found
 
 
 def _fresh_key(bits: Callable[[int], int]) -> "EllipticCurvePrivateKey":

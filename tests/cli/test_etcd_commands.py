@@ -1,5 +1,6 @@
 """`kubeloop up --store=etcd`: a real etcd keeps the cluster, and several processes may serve it."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -53,6 +54,11 @@ def test_two_processes_serve_one_cluster_and_one_of_them_may_die(
             kubectl("two", "patch", "configmap", "kept", "-p", '{"data": {"a": "2"}}')
             told = json.loads(kubectl("one", "get", "configmap", "kept", "-o", "json"))
             assert told["data"] == {"a": "2"}
+            wanted = "jsonpath={.clusters[0].cluster.certificate-authority-data}"
+            known = {kubectl(n, "config", "view", "--raw", "-o", wanted) for n in ("one", "two")}
+            (authority,) = (base64.b64decode(one).decode() for one in known)
+            published = kubectl("two", "get", "configmap", "kube-root-ca.crt", "-o", "json")
+            assert json.loads(published)["data"]["ca.crt"] == authority, "all have the same"
             leases = json.loads(kubectl("two", "get", "leases", "-n=kube-system", "-o", "json"))
             holders = {i["metadata"]["name"]: i["spec"]["holderIdentity"] for i in leases["items"]}
             assert set(holders) == {"kube-controller-manager", "kube-scheduler"}

@@ -7,6 +7,7 @@ import msgpack
 
 from kubeloop.actors.requests import (
     accounts,
+    authority,
     components,
     deletion,
     reading,
@@ -19,7 +20,7 @@ from kubeloop.actors.requests.hooks import Attempt
 from kubeloop.actors.requests.state import Settings, State
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.errors import ApiError, MethodNotAllowed, PathNotFound
-from kubeloop.api.identity import KEY_SET
+from kubeloop.api.identity import AUTHORITY, KEY_SET
 from kubeloop.api.resources import RESOURCES
 from kubeloop.store.store import Store
 
@@ -85,6 +86,8 @@ class Core:
         if request.resource == KEY_SET:  # No client can name it: it is in no catalogue.
             found = msgpack.packb(tokens.key_set(state))
             return Outcome(request.tag, 200, state.store.revision, found)
+        if request.resource == AUTHORITY:
+            return authority.share(state, request)
         resource = state.resource_of(request)
         if request.subresource:
             found = resource.subresource(request.subresource)
