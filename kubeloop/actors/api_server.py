@@ -102,15 +102,28 @@ class ApiServer(AsyncActor):
         self._unsettled = 0  # Turns whose answers wait for the store.
         self._again = 0  # How many requests at the head of the mailbox were handled before.
         self._superseded: dict[Envelope[Any], int] = {}  # How often each of them was.
+        self._planted = not self.settings.plants  # What there is from the start is there.
         self._touched = False  # What we look after ourselves may have changed.
 
     def on_start(self) -> None:
-        if self.settings.plants and upkeep.plant(self.core.state):
-            self._unsettled += 1
-            self.store.flush(lambda error: self.guard(lambda: self._settle([], error)))
+        self._plant()
         for name in tuple(self.subscriptions.by_name):
             self._list(name)
         self.wake_in(EXPIRY_MIN_S, "expiry")  # What ran out while nobody looked.
+
+    def _plant(self) -> None:
+        """Make what there is from the start; if others wrote first, again with the next turn."""
+
+        def settle(error: Exception | None) -> None:
+            self._planted = error is None
+            self._settle([], error)
+
+        if self._planted:
+            return
+        self._planted = True
+        if upkeep.plant(self.core.state):
+            self._unsettled += 1
+            self.store.flush(lambda error: self.guard(lambda: settle(error)))
 
     def on_stop(self) -> None:
         for cursor in self._cursors.values():
@@ -127,6 +140,7 @@ class ApiServer(AsyncActor):
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         answers: list[_Answer] = []
+        self._plant()
         self._again = max(0, self._again - len(envelopes))
         for envelope in envelopes:
             message = decode(envelope.message)
