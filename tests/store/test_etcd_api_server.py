@@ -12,6 +12,8 @@ from pykka._envelope import Envelope
 from kubeloop.actors.actor import AsyncActor, Scene
 from kubeloop.actors.api_server import SUPERSEDED_MAX, ApiServer, Subscriptions
 from kubeloop.actors.messages import API_SERVER, Facts, Outcome, Request, Subscribe, decode
+from kubeloop.actors.requests.state import Settings
+from kubeloop.actors.requests.upkeep import plant
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import LoopWorld
 from kubeloop.store.etcd.outcomes import Superseded
@@ -57,13 +59,13 @@ class Hearer(AsyncActor):
 class Server:
     """An API server and one subscriber."""
 
-    def __init__(self, store: Store, seed: int = 1) -> None:
+    def __init__(self, store: Store, seed: int = 1, settings: Settings | None = None) -> None:
         world = LoopWorld(asyncio.get_running_loop(), seed=seed, wall=lambda: 1e9)
         self.supervisor, self.heard, self.bell = Supervisor(world), list[int](), asyncio.Event()
         subscriptions = Subscriptions({})
         self.supervisor.start(
             API_SERVER,
-            lambda scene, name: ApiServer(scene, name, store=store, subscriptions=subscriptions),
+            lambda scene, name: ApiServer(scene, name, store, subscriptions, settings),
         )
         self.supervisor.start(
             "hearer", lambda scene, name: Hearer(scene, name, self.heard, self.bell)
@@ -210,3 +212,23 @@ def test_a_request_is_not_handled_again_for_ever(simulate: Any) -> None:
         server.supervisor.stop_all()
 
     simulate(scenario)
+
+
+@pytest.mark.parametrize("both", [True, False])
+async def test_what_a_cluster_has_from_its_start_is_made_by_one_of_those_who_start(
+    etcd: Etcd, prefix: str, both: bool
+) -> None:
+    async with stores(etcd.endpoints, prefix, 2) as opened:
+        servers = [Server(opened[0], 1, Settings(plants=both))]
+        await servers[0].ask("create", "default", NAMESPACE)
+        servers.append(Server(opened[1], 2, Settings(plants=True)))  # It has not heard of that.
+        for number in range(4):  # Who was behind knows all when his write is done.
+            code, _ = await servers[number % 2].ask("create", "", config_map(f"c{number}"))
+            assert code == 201
+        prefix_ = "/registry/apiservices.apiregistration.k8s.io/"
+        first, second = (store.list(prefix_) for store in opened)
+        assert first.values == second.values and len(first.keys) >= 20
+        assert len(set(first.revisions)) == 1
+        for server in servers:
+            found = server.supervisor.actor(API_SERVER)
+            assert isinstance(found, ApiServer) and not plant(found.core.state)
