@@ -8,6 +8,7 @@ It is the only module that knows all rooms; none of them knows it.
 """
 
 import asyncio
+import ipaddress
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -63,6 +64,8 @@ class Cluster(Served, travel.TimeTravel, Recordable):
     images:    the scripts of the simulated runtime by image name.
     image_dir: the image store the embedded registry serves to real processes.
     registry:  the URL of another registry to pull from.
+    load_balancer_cidr: the addresses of this host that LoadBalancer Services are given; "" for
+               none, "auto" for some on loopback, if pods are real processes.
     proxy_workers: processes that carry the connections to Services of real processes; 0: this one.
     disk:      where data_dir is, if not on this machine's disk: `sim.MemoryDisk`.
     sync:      when what is acknowledged has been synced: "always", "interval", "never"; see
@@ -88,6 +91,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
         images: Mapping[str, Script] | None = None,
         image_dir: Path | str | None = None,
         registry: str = "",
+        load_balancer_cidr: str = "",
         proxy_workers: int = 0,
         disk: Disk | None = None,
         sync: Sync = "always",
@@ -100,6 +104,10 @@ class Cluster(Served, travel.TimeTravel, Recordable):
     ) -> None:
         if nodes < 0:
             raise ValueError(f"nodes={nodes}: a cluster has 0 nodes or more")
+        if load_balancer_cidr not in ("", "auto"):
+            ipaddress.ip_network(
+                load_balancer_cidr
+            )  # Raises: ValueError, which says what is wrong.
         if proxy_workers < 0:
             raise ValueError(f"proxy_workers={proxy_workers}: a cluster has 0 workers or more")
         if tls and not rest:
@@ -112,7 +120,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
         self._runtime, self._images, self._registry = runtime, images, registry
         self._disk, self._sync, self._retention, self._etcd = disk, sync, retention, etcd
         self._image_dir = None if image_dir is None else Path(image_dir)
-        self._proxy_workers = proxy_workers
+        self._proxy_workers, self._load_balancers = proxy_workers, load_balancer_cidr
         self._settings, self._controllers = settings, controllers or ControllerSettings()
         self._origin: Store | None = None
         self._before: Cluster | None = None
@@ -384,7 +392,9 @@ class Cluster(Served, travel.TimeTravel, Recordable):
 
     def _controller_settings(self) -> ControllerSettings:
         """Return what the controller manager is told; an endpoint with TLS has an authority."""
-        told = self._controllers
+        told, cidr = self._controllers, self._load_balancers
+        pool = self.nodes.load_balancer_cidr if cidr == "auto" else cidr
+        told = replace(told, load_balancer_cidr=pool or told.load_balancer_cidr)
         if self._endpoint is None or told.authority:
             return told
         authority, key = self._endpoint.authority

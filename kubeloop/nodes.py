@@ -39,6 +39,7 @@ class Nodes(Protocol):
     runtime_name: str
     proxy_mode: str
     pod_cidr: str
+    load_balancer_cidr: str  # Addresses of this host that Services may be given; "" for none.
 
     async def start(self) -> None:
         """Make what nodes share. Raises: OSError."""
@@ -66,6 +67,7 @@ class SimulatedNodes:
     runtime_name = "simulated"
     proxy_mode = TableOnly.name
     pod_cidr = SIMULATED_POD_CIDR
+    load_balancer_cidr = ""  # Nothing would answer there.
 
     def __init__(
         self,

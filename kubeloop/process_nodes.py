@@ -57,6 +57,7 @@ class ProcessNodes:
         self._temporary: Path | None = None
         # Two clusters should not want the same addresses; node ports on localhost they share.
         self._block = 20 + zlib.crc32(cluster.encode()) % 200
+        self.load_balancer_cidr = f"127.{self._block}.255.0/24"
         self._network = ipaddress.IPv4Network(self.pod_cidr)
         self._server: RegistryServer | None = None
         self._source: RegistryClient | None = None

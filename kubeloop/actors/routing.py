@@ -5,7 +5,7 @@ What changed touches the rules of its own Service only, so the cost of a change 
 the number of Services. Source: Kubernetes, "Virtual IPs and Service Proxies".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,11 +17,14 @@ _AFFINITY_DEFAULT_S: Final = 10_800
 
 
 class Place(NamedTuple):
-    """Where a rule listens. ip: the ClusterIP inside pods; "" for a port of the node."""
+    """Where a rule listens. ip: the Service's own address; "" for a port of the node."""
 
     ip: str
     port: int
     protocol: str
+
+
+Kind = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalIP", "HealthCheck"]
 
 
 class Endpoint(NamedTuple):
@@ -36,6 +39,8 @@ class Rule:
     """One port of one Service on one node.
 
     service:    "default/web";  port_name: "http", "" if the only port has no name.
+    kind:       where that is: ClusterIPs are inside pods, all else is on hosts. A HealthCheck tells
+                balancers how many `endpoints` there are on this node, and carries nothing.
     endpoints:  sorted; empty: connections are refused.
     affinity_s: how long a client stays with its endpoint [s]; 0: not at all.
     """
@@ -43,7 +48,7 @@ class Rule:
     service: str
     port_name: str
     place: Place
-    kind: Literal["ClusterIP", "NodePort"]
+    kind: Kind
     endpoints: tuple[Endpoint, ...]
     affinity_s: int = 0
 
@@ -52,27 +57,43 @@ def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]
     """Return the rules of one Service as `node` must apply them."""
     spec, metadata = service.get("spec", {}), service["metadata"]
     address = spec.get("clusterIP")
-    if spec.get("type") == "ExternalName" or not address:
+    if spec.get("type") == "ExternalName" or address in (None, "", "None"):
         return []
     name = f"{metadata['namespace']}/{metadata['name']}"
-    slices = list(slices)
-    rules = []
+    slices, affinity_s = list(slices), _affinity_s(spec)
+    inside = node if spec.get("internalTrafficPolicy") == "Local" else ""
+    outside = node if spec.get("externalTrafficPolicy") == "Local" else ""
+    rules, here = [], set[str]()
     for port in spec.get("ports") or ():
         port_name, protocol = port.get("name", ""), port.get("protocol", "TCP")
         found = _candidates(slices, port_name, protocol)
-        if address != "None":
-            local_only = spec.get("internalTrafficPolicy") == "Local"
-            place = Place(address, port["port"], protocol)
-            endpoints = _choose(found, node if local_only else "")
-            affinity_s = _affinity_s(spec)
-            rules.append(Rule(name, port_name, place, "ClusterIP", endpoints, affinity_s))
-        if spec.get("type") in _NODE_PORT_TYPES and port.get("nodePort"):
-            local_only = spec.get("externalTrafficPolicy") == "Local"
-            place = Place("", port["nodePort"], protocol)
-            endpoints = _choose(found, node if local_only else "")
-            affinity_s = _affinity_s(spec)
-            rules.append(Rule(name, port_name, place, "NodePort", endpoints, affinity_s))
+        here |= {c.endpoint.ip for c in found if c.ready and c.node == node}
+        for kind, ip, number in _places(service, port):
+            endpoints = _choose(found, inside if kind == "ClusterIP" else outside)
+            if kind == "LoadBalancer" and outside and not endpoints:
+                continue  # Its balancer leaves a node alone that has none.
+            place = Place(ip, number, protocol)
+            rules.append(Rule(name, port_name, place, kind, endpoints, affinity_s))
+    check = spec.get("healthCheckNodePort")
+    if check and outside and spec.get("type") == "LoadBalancer":
+        there = tuple(Endpoint(ip, 0) for ip in sorted(here))
+        rules.append(Rule(name, "", Place("", check, "TCP"), "HealthCheck", there))
     return rules
+
+
+def _places(service: Object, port: Mapping[str, Any]) -> Iterator[tuple[Kind, str, int]]:
+    """Yield (kind, address, port) of all where one port of a Service is to be had."""
+    spec = service["spec"]
+    yield "ClusterIP", spec["clusterIP"], port["port"]
+    if spec.get("type") in _NODE_PORT_TYPES and port.get("nodePort"):
+        yield "NodePort", "", port["nodePort"]
+    for ip in spec.get("externalIPs") or ():
+        yield "ExternalIP", ip, port["port"]
+    if spec.get("type") == "LoadBalancer":
+        balancer = (service.get("status") or {}).get("loadBalancer") or {}
+        for ingress in balancer.get("ingress") or ():
+            if ingress.get("ip") and ingress.get("ipMode", "VIP") == "VIP":
+                yield "LoadBalancer", ingress["ip"], port["port"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """`kubeloop up`: start a cluster in the foreground; Ctrl-C stops it and all it started."""
 
 import asyncio
+import ipaddress
 import os
 import signal
 import sys
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from kubeloop.stores import EtcdAccess
 
 PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _cidr(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse what is no network. Raises: click.BadParameter."""
+    if value not in ("", "auto"):
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; a network is written as 127.9.0.0/24") from error
+    return value
 
 
 @click.command("up")
@@ -57,6 +68,14 @@ PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
     default="",
     metavar="URL",
     help="Pull images from this registry instead of the embedded one.",
+)
+@click.option(
+    "--load-balancer-cidr",
+    default="auto",
+    show_default=True,
+    metavar="CIDR",
+    callback=_cidr,
+    help="This host's addresses for LoadBalancer Services; '': none, auto: some of loopback.",
 )
 @click.option(
     "--proxy-workers",
@@ -124,6 +143,7 @@ def command(
     kubeconfig: Path | None,
     merge_kubeconfig: bool,
     registry: str,
+    load_balancer_cidr: str,
     proxy_workers: int,
     runtime: str,
     sync: str,
@@ -152,6 +172,7 @@ def command(
         "port": port,
         "data_dir": data_dir,
         "registry": registry,
+        "load_balancer_cidr": load_balancer_cidr,
         "proxy_workers": proxy_workers,
         "runtime": runtime,
         "image_dir": image_directory(),

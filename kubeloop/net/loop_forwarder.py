@@ -35,9 +35,13 @@ class LoopForwarder:
             else:
                 self._balancers[number] = Balancer(rule, draw=self._draw)
 
-    async def listen_at(self, number: int, address: str, port: int) -> Callable[[], None]:
+    async def listen_at(
+        self, number: int, address: str, port: int, *, shared: bool = False
+    ) -> Callable[[], None]:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._inbound(number), address, port, backlog=BACKLOG)
+        server = await loop.create_server(
+            self._inbound(number), address, port, backlog=BACKLOG, reuse_port=shared or None
+        )
         return server.close
 
     async def listen_on(self, number: int, sock: socket.socket) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """The userspace data path: listens on every node address and in every pod, for a forwarder.
 
-Ports of the node are listened to on the node's own addresses. ClusterIPs exist inside pods only:
+Ports of the node are listened to on the node's own addresses, those of load balancers and external
+addresses on these, by all nodes that are on this host. ClusterIPs exist inside pods only:
 the pod network makes a listening socket in each pod's namespace and hands it over, so that a
 connection from a pod to a ClusterIP arrives here without any packet crossing a namespace.
 
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from kubeloop.net.balancer import Place, Rule
+from kubeloop.net.health_checks import HealthCheck
 
 logger = logging.getLogger("kubeloop.proxy")
 
@@ -34,14 +36,27 @@ class PodSockets(Protocol):
         """Have `call` called whenever a pod came or went."""
 
 
+class PlacedRule(Rule, Protocol):
+    """What else this data path needs to know of a rule."""
+
+    @property
+    def kind(self) -> str:
+        """ "ClusterIP", "NodePort", "LoadBalancer", "ExternalIP" or "HealthCheck"."""
+
+
 class Forwarder(Protocol):
     """Carries what arrives at listening sockets to the endpoints of their rules."""
 
     def apply(self, changes: Mapping[int, Rule | None]) -> None:
         """Have these rules, by number; None where there is none any more."""
 
-    async def listen_at(self, number: int, address: str, port: int) -> Callable[[], None]:
-        """Listen on this host, for rule `number`; return what ends that. Raises: OSError."""
+    async def listen_at(
+        self, number: int, address: str, port: int, *, shared: bool
+    ) -> Callable[[], None]:
+        """Listen on this host, for rule `number`; return what ends that. Raises: OSError.
+
+        shared: others who share it may listen there, too; the kernel shares clients out.
+        """
 
     async def listen_on(self, number: int, sock: socket.socket) -> Callable[[], None]:
         """Take a socket that listens, for rule `number`; return what ends that."""
@@ -72,7 +87,7 @@ class UserspaceProxy:
     ) -> None:
         self.addresses, self.forwarder, self.sockets = tuple(addresses), forwarder, sockets
         self._fresh = numbers
-        self._rules: dict[Place, Rule] = {}
+        self._rules: dict[Place, PlacedRule] = {}
         self._numbers: dict[Place, int] = {}
         self._listeners: dict[tuple[Place, str], Callable[[], None] | None] = {}
         self._failed: set[tuple[Place, str]] = set()
@@ -124,13 +139,14 @@ class UserspaceProxy:
     # Listening.
 
     def _wanted(self) -> set[tuple[Place, str]]:
-        """Return (place, where): where is a node address, or the uid of a pod."""
+        """Return (place, where): where is an address of this host, or the uid of a pod."""
         pods = [uid for uid, _ in self.sockets.pods()] if self.sockets is not None else []
         wanted = set()
-        for place in self._rules:
+        for place, rule in self._rules.items():
             ip, _, protocol = place
             if protocol == "TCP":
-                wanted |= {(place, where) for where in (pods if ip else self.addresses)}
+                hosts = (ip,) if ip else self.addresses
+                wanted |= {(place, where) for where in (pods if _inside(rule) else hosts)}
         return wanted
 
     def _reconcile(self) -> None:
@@ -171,18 +187,37 @@ class UserspaceProxy:
 
     async def _listen(self, number: int, place: Place, where: str) -> Callable[[], None]:
         ip, port, _ = place
-        if not ip:
-            return await self.forwarder.listen_at(number, where, port)
+        rule = self._rules[place]
+        if rule.kind == "HealthCheck":
+            return await self._check(place, where)
+        if not _inside(rule):
+            return await self.forwarder.listen_at(number, where, port, shared=bool(ip))
         assert self.sockets is not None
         return await self.forwarder.listen_on(number, await self.sockets.listen(where, ip, port))
+
+    async def _check(self, place: Place, where: str) -> Callable[[], None]:
+        """Answer a load balancer that asks for this node's endpoints."""
+
+        def ask() -> tuple[str, int]:
+            rule = self._rules.get(place)
+            return ("", 0) if rule is None else (rule.service, len(rule.endpoints))
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: HealthCheck(ask), where, place[1])
+        return server.close
 
     def _tell(self, place: Place, where: str, error: OSError) -> None:
         rule = self._rules[place]
         why = os.strerror(error.errno) if error.errno else str(error)
         address = f"{place[0] or where}:{place[1]}"
         logger.warning("cannot listen on %s for %s: %s", address, rule.service, why)
-        if not place[0]:  # A pod that is just going away is nobody's trouble.
+        # A pod that is just going away, an address of another host: nobody's trouble.
+        if not place[0]:
             self._troubled(rule, address, why)
+
+
+def _inside(rule: PlacedRule) -> bool:
+    return rule.kind == "ClusterIP"
 
 
 def _ignore(rule: Any, address: str, why: str) -> None:

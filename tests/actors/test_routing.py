@@ -51,17 +51,23 @@ def service(name: str, number: int, **spec: Any) -> dict[str, Any]:
 
 
 services = st.builds(
-    lambda number, external, internal, type_: service(
-        f"s{number}",
-        number,
-        externalTrafficPolicy=external,
-        internalTrafficPolicy=internal,
-        type=type_,
-    ),
+    lambda number, external, internal, type_, balanced: {
+        **service(
+            f"s{number}",
+            number,
+            externalTrafficPolicy=external,
+            internalTrafficPolicy=internal,
+            type=type_,
+            healthCheckNodePort=32_000 + number,
+            externalIPs=[f"127.7.0.{number}"],
+        ),
+        "status": {"loadBalancer": {"ingress": balanced}},
+    },
     st.integers(1, 3),
     st.sampled_from(["Cluster", "Local"]),
     st.sampled_from(["Cluster", "Local"]),
-    st.sampled_from(["NodePort", "ClusterIP", "ExternalName"]),
+    st.sampled_from(["NodePort", "ClusterIP", "ExternalName", "LoadBalancer"]),
+    st.sampled_from([[], [{"ip": "127.9.0.1"}], [{"ip": "127.9.0.1", "ipMode": "Proxy"}]]),
 )
 steps = st.lists(
     st.tuples(st.integers(1, 3), st.none() | services, st.lists(endpoint, max_size=5)), max_size=20
@@ -76,10 +82,18 @@ def test_changes_lead_to_the_table_built_from_scratch(
     for number, changed, endpoints in steps:
         name = f"s{number}"
         if changed is not None:
-            changed = service(name, number, **{**changed["spec"], "ports": None}) | {}
-            changed["spec"] |= service(name, number)["spec"] | {
-                "type": changed["spec"]["type"],
+            ingress = [
+                {**given, "ip": f"127.9.0.{number}"}
+                for given in changed["status"]["loadBalancer"]["ingress"]
+            ]
+            changed = service(name, number, **{**changed["spec"], "ports": None})
+            changed["spec"] |= {
+                "ports": service(name, number)["spec"]["ports"],
+                "clusterIP": f"10.96.0.{number}",
+                "externalIPs": [f"127.7.0.{number}"],
+                "healthCheckNodePort": 32_000 + number,
             }
+            changed["status"] = {"loadBalancer": {"ingress": ingress}}
         latest[name] = (changed, [slice_(name, endpoints)])
         for place, rule in table.replace(f"default/{name}", changed, latest[name][1]).items():
             if rule is None:
@@ -142,3 +156,46 @@ def test_a_place_two_services_want_goes_to_the_second_when_the_first_leaves() ->
 def test_headless_and_external_services_have_no_place() -> None:
     assert rules_of(service("s", 1, clusterIP="None", type="ClusterIP"), [], "n") == []
     assert rules_of(service("s", 1, type="ExternalName"), [], "n") == []
+
+
+def balanced(**spec: Any) -> dict[str, Any]:
+    return {
+        **service("s", 1, type="LoadBalancer", healthCheckNodePort=32_000, **spec),
+        "status": {"loadBalancer": {"ingress": [{"ip": "127.9.0.1", "ipMode": "VIP"}]}},
+    }
+
+
+TWO_NODES = [
+    {"addresses": ["10.244.1.1"], "nodeName": "node-1"},
+    {"addresses": ["10.244.1.2"], "nodeName": "node-1", "conditions": {"ready": False}},
+]
+
+
+def test_a_balancers_address_leads_to_the_service() -> None:
+    rules = rules_of(balanced(externalIPs=["127.7.0.1"]), [slice_("s", TWO_NODES)], "node-2")
+    places = {rule.kind: (rule.place.ip, rule.place.port) for rule in rules}
+    assert places == {
+        "ClusterIP": ("10.96.0.1", 80),
+        "NodePort": ("", 30001),
+        "LoadBalancer": ("127.9.0.1", 80),
+        "ExternalIP": ("127.7.0.1", 80),
+    }
+    assert {rule.endpoints for rule in rules} == {(Endpoint("10.244.1.1", 8080),)}
+
+
+def test_a_node_without_endpoints_is_no_way_in_to_a_local_service() -> None:
+    local = balanced(externalTrafficPolicy="Local")
+    here, there = (
+        {r.kind: r for r in rules_of(local, [slice_("s", TWO_NODES)], node)}
+        for node in ("node-1", "node-2")
+    )
+    assert len(here["LoadBalancer"].endpoints) == 1
+    assert "LoadBalancer" not in there
+    assert here["HealthCheck"].place == Place("", 32_000, "TCP")
+    assert (len(here["HealthCheck"].endpoints), len(there["HealthCheck"].endpoints)) == (1, 0)
+
+
+def test_an_address_that_a_proxy_of_its_own_serves_is_left_to_it() -> None:
+    proxied = balanced()
+    proxied["status"]["loadBalancer"]["ingress"][0]["ipMode"] = "Proxy"
+    assert "LoadBalancer" not in {rule.kind for rule in rules_of(proxied, [], "node-1")}

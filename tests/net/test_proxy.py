@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import aiohttp
 import pytest
 
 from kubeloop.net.balancer import Endpoint, Place
@@ -28,6 +29,7 @@ class Rule:
     endpoints: list[Endpoint] = field(default_factory=list)
     affinity_s: int = 0
     service: str = "default/web"
+    kind: str = "NodePort"
 
 
 def free_port() -> int:
@@ -182,3 +184,48 @@ async def test_a_taken_port_is_told_and_retried(kind: str) -> None:
             writer.close()
             await proxy.close()
             await forwarder.close()
+
+
+@every_kind
+async def test_two_nodes_of_a_host_share_a_balancers_address(kind: str) -> None:
+    forwarder, numbers, port = make(kind), itertools.count(1), free_port()
+    nodes = [
+        UserspaceProxy(addresses=[f"127.0.0.{n}"], forwarder=forwarder, numbers=numbers)
+        for n in (2, 3)
+    ]
+    place = ("127.0.0.9", port, "TCP")
+    async with echo(b"x") as endpoint:
+        for node in nodes:
+            node.apply({place: Rule(place, [endpoint], kind="LoadBalancer")})
+            await node.settled()
+        for node in [*nodes, None]:
+            reader, writer = await asyncio.open_connection("127.0.0.9", port)
+            assert await reader.readexactly(1) == b"x"
+            writer.close()
+            if node is not nodes[-1] and node is not None:
+                await node.close()  # The other goes on.
+    await nodes[-1].close()
+    await forwarder.close()
+
+
+async def test_a_node_tells_balancers_of_its_endpoints() -> None:
+    proxy = UserspaceProxy(
+        addresses=["127.0.0.1"], forwarder=make("nested"), numbers=itertools.count(1)
+    )
+    place = ("", free_port(), "TCP")
+    for endpoints, status in [([("10.244.0.1", 0)], 200), ([], 503)]:
+        proxy.apply({place: Rule(place, endpoints, kind="HealthCheck")})
+        await proxy.settled()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{place[1]}/healthz") as answer,
+        ):
+            assert answer.status == status
+            assert answer.headers["X-Load-Balancing-Endpoint-Weight"] == str(len(endpoints))
+            assert await answer.json() == {
+                "service": {"namespace": "default", "name": "web"},
+                "localEndpoints": len(endpoints),
+                "serviceProxyHealthy": True,
+            }
+    await proxy.close()
+    await proxy.forwarder.close()

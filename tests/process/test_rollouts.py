@@ -82,11 +82,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(images: Path, workers: int) -> AsyncIterator[tuple[Cluster, int]]:
+async def serving(images: Path, workers: int, **options: Any) -> AsyncIterator[tuple[Cluster, int]]:
     """Yield a cluster whose Service answers, and its node port."""
     async with Cluster(
-        nodes=1, runtime="process", image_dir=images, name=f"r{os.getpid()}",
-        proxy_workers=workers,
+        runtime="process", image_dir=images, name=f"r{os.getpid()}", proxy_workers=workers,
+        **options,
     ) as cluster:  # fmt: skip
         service = await cluster.api.create(SERVICE)
         await cluster.api.create(deployment(0))
@@ -106,8 +106,8 @@ async def rolled_out(cluster: Cluster) -> None:
     )
 
 
-async def version(port: int) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def version(port: int, host: str = "127.0.0.1") -> int:
+    reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(b"which?\n")
         return int(await reader.read())
@@ -136,3 +136,34 @@ async def test_no_connection_fails_while_pods_are_replaced(images: Path, workers
         assert set(seen) == set(range(ROLLOUTS + 1))
         assert seen.count(0) > CLIENTS
         assert {await version(port) for _ in range(20)} == {ROLLOUTS}
+
+
+async def test_a_load_balancers_address_answers_on_every_node(images: Path) -> None:
+    async with serving(images, 0, nodes=2, load_balancer_cidr="auto") as (cluster, _):
+        spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+        await cluster.api.patch("services", "web", {"spec": spec})
+        balanced = await cluster.api.wait(
+            "service/web", lambda s: bool(s.status.get("loadBalancer", {}).get("ingress"))
+        )
+        assert balanced is not None
+        (ingress,) = balanced.status["loadBalancer"]["ingress"]
+        await cluster.settled()
+        assert {await version(8080, ingress["ip"]) for _ in range(20)} == {0}
+        check = balanced.spec["healthCheckNodePort"]
+        local = []
+        for node in await cluster.api.list("nodes"):
+            host = node.status["addresses"][0]["address"]
+            reader, writer = await asyncio.open_connection(host, check)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            local.append(int(head.partition("Endpoint-Weight: ")[2].split()[0]))
+            writer.close()
+        pods = await cluster.api.list("pods")
+        assert sum(local) == len(pods) == 2
+        await cluster.api.patch("services", "web", {"spec": {"type": "NodePort"}})
+        await cluster.api.wait(
+            "service/web", lambda s: not s.status.get("loadBalancer", {}).get("ingress")
+        )
+        await cluster.settled()
+        with pytest.raises(ConnectionRefusedError):
+            await version(8080, ingress["ip"])

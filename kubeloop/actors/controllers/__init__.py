@@ -14,6 +14,7 @@ from kubeloop.actors.controllers.ephemeral_volumes import EphemeralVolumeControl
 from kubeloop.actors.controllers.garbage import GarbageCollector
 from kubeloop.actors.controllers.job import JobController
 from kubeloop.actors.controllers.job_ttl import FinishedJobController
+from kubeloop.actors.controllers.load_balancers import LoadBalancerController
 from kubeloop.actors.controllers.local_path import LocalPathProvisioner
 from kubeloop.actors.controllers.namespaces import NamespaceController
 from kubeloop.actors.controllers.nodes import NodeLifecycleController
@@ -52,6 +53,7 @@ def all_controllers(settings: Settings, notary: Notary, *, begun_s: float) -> li
         CertificateController(notary),
         EndpointSliceController(),
         EndpointsController(),
+        LoadBalancerController(settings),
         GarbageCollector(),
         PodGarbageCollector(settings),
         PolicyStatusController(),

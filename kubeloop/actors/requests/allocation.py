@@ -93,7 +93,7 @@ class Allocations:
             wanted = [p for p in spec.get("ports", []) if p.get("nodePort")]
         else:
             wanted = spec.get("ports", [])
-        causes: list[Cause] = []
+        causes = self._check_problem(service)
         taken: set[tuple[str, int]] = set()
         for index, port in enumerate(spec.get("ports", [])):
             number = port.get("nodePort")
@@ -108,7 +108,22 @@ class Allocations:
             if not causes and not port.get("nodePort"):
                 port["nodePort"] = self._free_port(port.get("protocol", "TCP"), taken, bits)
                 taken.add((port.get("protocol", "TCP"), port["nodePort"]))
+        if not causes and needs_health_check(spec) and not spec.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = self._free_port("TCP", taken, bits)
         return causes
+
+    def _check_problem(self, service: Object) -> list[Cause]:
+        """Say why a Service cannot have the port it wants for its health check."""
+        number = service["spec"].get("healthCheckNodePort")
+        if not number:
+            return []
+        problem = self._port_problem({"nodePort": number}, owner_of(service))
+        if not problem:
+            return []
+        message = (
+            f"Internal error: failed to allocate requested HealthCheck NodePort {number}: {problem}"
+        )
+        return [Cause("InternalError", message, "spec.healthCheckNodePort")]
 
     def _port_problem(self, port: dict[str, Any], owner: str) -> str:
         number = port["nodePort"]
@@ -136,6 +151,11 @@ class Allocations:
         raise InternalError("failed to allocate a nodePort: range is full")
 
 
+def needs_health_check(spec: dict[str, Any]) -> bool:
+    """Tell whether a Service's balancer must ask each node whether it has endpoints of its own."""
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
 def carry_over(old: Object, new: Object) -> None:
     """Keep the address and ports of `old` where `new` does not mention them.
 
@@ -151,6 +171,14 @@ def carry_over(old: Object, new: Object) -> None:
         spec["clusterIP"] = was.get("clusterIP")
         spec["clusterIPs"] = was.get("clusterIPs")
     _drop_what_has_no_use(was, spec)
+    if needs_health_check(was) and needs_health_check(spec):
+        spec["healthCheckNodePort"] = spec.get("healthCheckNodePort") or was.get(
+            "healthCheckNodePort"
+        )
+    elif not needs_health_check(spec) and (
+        spec.get("healthCheckNodePort") == was.get("healthCheckNodePort")
+    ):
+        spec.pop("healthCheckNodePort", None)
     if spec.get("type") not in _PORT_TYPES:
         _drop_ports(was, spec)
         return

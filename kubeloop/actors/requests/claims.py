@@ -56,9 +56,14 @@ def addresses(service: Object) -> list[str]:
 
 
 def node_ports(service: Object) -> list[tuple[str, int]]:
-    """Return (protocol, number) of each node port of a Service."""
-    ports = (service.get("spec") or {}).get("ports") or ()
-    return [(p.get("protocol", "TCP"), p["nodePort"]) for p in ports if p.get("nodePort")]
+    """Return (protocol, number) of each node port of a Service, that of its health check, too."""
+    spec = service.get("spec") or {}
+    ports = spec.get("ports") or ()
+    check = spec.get("healthCheckNodePort")
+    return [
+        *((p.get("protocol", "TCP"), p["nodePort"]) for p in ports if p.get("nodePort")),
+        *([("TCP", check)] if check else []),
+    ]
 
 
 def owner_of(service: Object) -> str:

@@ -6,8 +6,11 @@ from typing import Final
 BACKLOG: Final = 4096
 
 
-def open_at(address: str, port: int, count: int) -> list[socket.socket]:
-    """Return so many sockets that listen there; the kernel shares clients out. Raises: OSError."""
+def open_at(address: str, port: int, count: int, *, shared: bool = False) -> list[socket.socket]:
+    """Return so many sockets that listen there; the kernel shares clients out.
+
+    shared: others may listen there, too, if they say so.  Raises: OSError.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     opened: list[socket.socket] = []
     try:
@@ -15,7 +18,7 @@ def open_at(address: str, port: int, count: int) -> list[socket.socket]:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             opened.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if count > 1:
+            if shared or count > 1:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -44,8 +44,10 @@ class NestedForwarder:
     def apply(self, changes: Mapping[int, Rule | None]) -> None:
         self.engine.apply(changes)
 
-    async def listen_at(self, number: int, address: str, port: int) -> Callable[[], None]:
-        (sock,) = open_at(address, port, 1)
+    async def listen_at(
+        self, number: int, address: str, port: int, *, shared: bool = False
+    ) -> Callable[[], None]:
+        (sock,) = open_at(address, port, 1, shared=shared)
         return await self.listen_on(number, sock)
 
     async def listen_on(self, number: int, sock: socket.socket) -> Callable[[], None]:

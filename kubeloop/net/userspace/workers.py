@@ -71,8 +71,10 @@ class WorkerForwarder:
         for process in self._processes:
             self._say(process, "apply", [_packed(changes)])
 
-    async def listen_at(self, number: int, address: str, port: int) -> Callable[[], None]:
-        sockets = open_at(address, port, len(self._processes))
+    async def listen_at(
+        self, number: int, address: str, port: int, *, shared: bool = False
+    ) -> Callable[[], None]:
+        sockets = open_at(address, port, len(self._processes), shared=shared)
         closes = [
             self._listen(process, number, sock)
             for process, sock in zip(self._processes, sockets, strict=True)
