@@ -36,6 +36,7 @@ class Rule:
     endpoints: list[tuple[str, int]]
     affinity_s: int = 0
     service: str = "default/web"
+    balancing: str = "random"
     kind: str = "NodePort"
 
 

@@ -21,7 +21,15 @@ from kubeloop.actors.messages import (
     Synced,
     decode,
 )
-from kubeloop.actors.routing import SERVICE_NAME, Place, Rule, RuleTable
+from kubeloop.actors.routing import (
+    BALANCING,
+    BALANCINGS,
+    SERVICE_NAME,
+    Place,
+    Rule,
+    RuleTable,
+    balancing_of,
+)
 from kubeloop.actors.signing import ERA_BITS, Signer
 from kubeloop.actors.view import Object, View
 
@@ -67,6 +75,7 @@ class KubeProxy(AsyncActor):
         self.recorder = Recorder("kube-proxy", node)
         self._signer = Signer(name, USER, self.world.rng.getrandbits(ERA_BITS))
         self._retry_at: float | None = None
+        self._puzzled: dict[str, str] = {}  # By uid of Services: what was told of them.
 
     def on_start(self) -> None:
         self.data_path.listen(self._report)
@@ -121,9 +130,30 @@ class KubeProxy(AsyncActor):
             namespace, _, short = name.partition("/")
             service = self.view.get(_SERVICES, namespace, short)
             slices = self.view.by(_SLICES, "service", name)
+            if service is not None:
+                self._check_balancing(service)
             changes.update(self.table.replace(name, service, slices))
         if changes:
             self.data_path.apply(changes)
+
+    def _check_balancing(self, service: Object) -> None:
+        """Tell of a Service that wants its endpoints chosen in a way there is not."""
+        told, uid = balancing_of(service), service["metadata"]["uid"]
+        if told in BALANCINGS:
+            self._puzzled.pop(uid, None)
+        elif self._puzzled.get(uid) != told:
+            self._puzzled[uid] = told
+            message = (
+                f"{BALANCING} is {told!r}: endpoints are chosen at random, as it knows only "
+                f"{', '.join(BALANCINGS)}"
+            )
+            self._tell(service, "UnknownBalancing", message)
+
+    def _tell(self, service: Object, reason: str, message: str) -> None:
+        """Write a warning about a Service."""
+        event = self.recorder.record(service, "Warning", reason, message, wall_s=self.world.wall())
+        because = int(service["metadata"]["resourceVersion"])
+        self.send(API_SERVER, self._signer.sign(event, because).encode())
 
     def _report(self, rule: Rule, address: str, why: str) -> None:
         """Take the data path's word that it could not open a place; called from the loop."""
@@ -139,11 +169,7 @@ class KubeProxy(AsyncActor):
             f"{self.node} cannot listen on {address}: {why}. Stop the program that holds the port, "
             "or give the Service another nodePort"
         )
-        event = self.recorder.record(
-            service, "Warning", "FailedToOpenPort", message, wall_s=self.world.wall()
-        )
-        because = int(service["metadata"]["resourceVersion"])
-        self.send(API_SERVER, self._signer.sign(event, because).encode())
+        self._tell(service, "FailedToOpenPort", message)
         if self._retry_at is None:
             self._retry_at = self.world.now() + _RETRY_S
             self.wake_in(_RETRY_S, "retry")

@@ -14,6 +14,9 @@ Object = Mapping[str, Any]
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 _NODE_PORT_TYPES: Final = ("NodePort", "LoadBalancer")
 _AFFINITY_DEFAULT_S: Final = 10_800
+BALANCING: Final = "kubeloop.dev/balancing"  # An annotation of Services.
+RANDOM: Final = "random"  # As Kubernetes does it.
+BALANCINGS: Final = (RANDOM, "round-robin", "least-connections", "maglev")
 
 
 class Place(NamedTuple):
@@ -43,6 +46,7 @@ class Rule:
                 balancers how many `endpoints` there are on this node, and carries nothing.
     endpoints:  sorted; empty: connections are refused.
     affinity_s: how long a client stays with its endpoint [s]; 0: not at all.
+    balancing:  how an endpoint is chosen: one of BALANCINGS.
     """
 
     service: str
@@ -51,6 +55,7 @@ class Rule:
     kind: Kind
     endpoints: tuple[Endpoint, ...]
     affinity_s: int = 0
+    balancing: str = RANDOM
 
 
 def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]:
@@ -60,7 +65,8 @@ def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]
     if spec.get("type") == "ExternalName" or address in (None, "", "None"):
         return []
     name = f"{metadata['namespace']}/{metadata['name']}"
-    slices, affinity_s = list(slices), _affinity_s(spec)
+    slices, affinity_s, balancing = list(slices), _affinity_s(spec), balancing_of(service)
+    balancing = balancing if balancing in BALANCINGS else RANDOM
     inside = node if spec.get("internalTrafficPolicy") == "Local" else ""
     outside = node if spec.get("externalTrafficPolicy") == "Local" else ""
     rules, here = [], set[str]()
@@ -73,12 +79,18 @@ def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]
             if kind == "LoadBalancer" and outside and not endpoints:
                 continue  # Its balancer leaves a node alone that has none.
             place = Place(ip, number, protocol)
-            rules.append(Rule(name, port_name, place, kind, endpoints, affinity_s))
+            rules.append(Rule(name, port_name, place, kind, endpoints, affinity_s, balancing))
     check = spec.get("healthCheckNodePort")
     if check and outside and spec.get("type") == "LoadBalancer":
         there = tuple(Endpoint(ip, 0) for ip in sorted(here))
         rules.append(Rule(name, "", Place("", check, "TCP"), "HealthCheck", there))
     return rules
+
+
+def balancing_of(service: Object) -> str:
+    """Return how a Service wants its endpoints chosen, whether there is such a way or not."""
+    annotations = service["metadata"].get("annotations") or {}
+    return str(annotations.get(BALANCING, RANDOM))
 
 
 def _places(service: Object, port: Mapping[str, Any]) -> Iterator[tuple[Kind, str, int]]:

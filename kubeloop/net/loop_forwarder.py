@@ -24,6 +24,7 @@ class LoopForwarder:
         self._draw = draw
         self._balancers: dict[int, Balancer] = {}
         self._inbounds: dict[Inbound, None] = {}  # In order: the same in every run.
+        self._carried: dict[Inbound, tuple[Balancer, Endpoint]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def apply(self, changes: Mapping[int, Rule | None]) -> None:
@@ -70,6 +71,10 @@ class LoopForwarder:
 
     def _left(self, inbound: Inbound) -> None:
         self._inbounds.pop(inbound, None)
+        carried = self._carried.pop(inbound, None)
+        if carried is not None:
+            balancer, endpoint = carried
+            balancer.left(endpoint)
 
     async def _connect(self, balancer: Balancer, inbound: Inbound) -> None:
         """Find an endpoint that takes the connection; each is tried once."""
@@ -85,6 +90,8 @@ class LoopForwarder:
                 tried.append(endpoint)
                 logger.debug("%s: %s:%s: %s", balancer.rule.service, *endpoint, error)
                 continue
+            balancer.took(endpoint)
+            self._carried[inbound] = (balancer, endpoint)
             inbound.join(outbound)
             return
         inbound.refuse()

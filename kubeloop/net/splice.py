@@ -22,6 +22,7 @@ class Side(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.peer: Side | None = None
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -34,9 +35,10 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Pass the half-close on; keep this side open for what the other still sends."""
+        self._ended = True
         peer = self.peer
-        if peer is None or peer.transport is None:
-            return False
+        if peer is None or peer.transport is None or peer._ended:
+            return False  # Both have said all: closing one side closes the other.
         if peer.transport.can_write_eof() and not peer.transport.is_closing():
             peer.transport.write_eof()
         return True

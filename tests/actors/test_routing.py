@@ -199,3 +199,12 @@ def test_an_address_that_a_proxy_of_its_own_serves_is_left_to_it() -> None:
     proxied = balanced()
     proxied["status"]["loadBalancer"]["ingress"][0]["ipMode"] = "Proxy"
     assert "LoadBalancer" not in {rule.kind for rule in rules_of(proxied, [], "node-1")}
+
+
+def test_a_service_says_how_its_endpoints_are_chosen() -> None:
+    asking = service("s", 1)
+    assert {rule.balancing for rule in rules_of(asking, [], "n")} == {"random"}
+    asking["metadata"]["annotations"] = {"kubeloop.dev/balancing": "maglev"}
+    assert {rule.balancing for rule in rules_of(asking, [], "n")} == {"maglev"}
+    asking["metadata"]["annotations"] = {"kubeloop.dev/balancing": "by-the-moon"}
+    assert {rule.balancing for rule in rules_of(asking, [], "n")} == {"random"}

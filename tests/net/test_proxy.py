@@ -29,6 +29,7 @@ class Rule:
     endpoints: list[Endpoint] = field(default_factory=list)
     affinity_s: int = 0
     service: str = "default/web"
+    balancing: str = "random"
     kind: str = "NodePort"
 
 
@@ -229,3 +230,27 @@ async def test_a_node_tells_balancers_of_its_endpoints() -> None:
             }
     await proxy.close()
     await proxy.forwarder.close()
+
+
+@every_kind
+async def test_the_fewest_connections_are_counted(kind: str) -> None:
+    async with echo(b"a") as a, echo(b"b") as b, proxying(kind, a) as (proxy, rule):
+        proxy.apply({rule.place: Rule(rule.place, [a, b], balancing="least-connections")})
+        if isinstance(proxy.forwarder, WorkerForwarder):
+            return  # Each counts its own.
+        held, names = [], []
+        for _ in range(6):  # One after the other: what is under way is not counted.
+            held.append(await asyncio.open_connection("127.0.0.1", rule.place[1]))
+            names.append(await held[-1][0].readexactly(1))
+        assert names.count(b"a") == names.count(b"b") == 3
+        for name, (reader, writer) in zip(names, held, strict=True):
+            if name == b"a":
+                writer.close()
+                assert await reader.read() == b""
+        for _ in range(100):
+            await asyncio.sleep(0)
+        for _ in range(3):
+            held.append(await asyncio.open_connection("127.0.0.1", rule.place[1]))
+            assert await held[-1][0].readexactly(1) == b"a"
+        for _, writer in held:
+            writer.close()

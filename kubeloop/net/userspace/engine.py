@@ -231,12 +231,13 @@ class Engine:
     def _connected(self, attempt: Attempt, event: int) -> None:
         sock = attempt.sock
         assert sock is not None
+        assert attempt.chosen is not None
         if event & (EPOLLERR | EPOLLHUP):
             self._failed(attempt)
             return
         del self._attempts[attempt]
         service = attempt.service
-        service.opened(self.carrier.now_s - attempt.started_s)
+        service.opened(attempt.client, attempt.chosen, self.carrier.now_s - attempt.started_s)
         self.carrier.join(attempt.client, sock, service, attempt.first, event)
 
     def _failed(self, attempt: Attempt) -> None:

@@ -10,7 +10,7 @@ from _socket import socket as Socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from kubeloop.net.balancer import Balancer, Rule
+from kubeloop.net.balancer import Balancer, Endpoint, Rule
 
 # Seconds from accept to the endpoint's answer to connect; kube-proxy's buckets for durations.
 BUCKETS_S: Final = tuple(0.001 * 2**n for n in range(15))
@@ -32,6 +32,7 @@ class ServicePort(Balancer):
         self.received = self.sent = 0
         self.waits = [0] * (len(BUCKETS_S) + 1)
         self.waited_s = 0.0
+        self._where: dict[int, Endpoint] = {}  # By descriptors of clients, if anybody asks.
 
     def counts(self) -> list[Any]:
         """Return [connections, active, refused, failures, received, sent, waited_s, waits]."""
@@ -40,8 +41,11 @@ class ServicePort(Balancer):
             self.received, self.sent, self.waited_s, list(self.waits),
         ]  # fmt: skip
 
-    def opened(self, waited_s: float) -> None:
+    def opened(self, client: Socket, endpoint: Endpoint, waited_s: float) -> None:
         """A connection is joined, so long after its client came [s]."""
+        if self.rule.balancing == "least-connections":
+            self._where[client.fileno()] = endpoint
+            self.took(endpoint)
         self.connections += 1
         self.active += 1
         self.waited_s += waited_s
@@ -50,6 +54,8 @@ class ServicePort(Balancer):
     def closed(self, client: Socket) -> None:
         """A connection is about to be closed."""
         self.active -= 1
+        if self._where and (endpoint := self._where.pop(client.fileno(), None)):
+            self.left(endpoint)
         sent, received = _BYTES.unpack(
             client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES.size)
         )

@@ -31,6 +31,7 @@ class WireRule:
     place: Place
     endpoints: tuple[Endpoint, ...]
     affinity_s: int
+    balancing: str
 
 
 class Worker:
@@ -110,8 +111,9 @@ class Worker:
 
 
 def _rule(wire: list[Any]) -> WireRule:
-    service, place, endpoints, affinity_s = wire
-    return WireRule(service, tuple(place), tuple((ip, port) for ip, port in endpoints), affinity_s)
+    service, (ip, port, protocol), endpoints, affinity_s, balancing = wire
+    found = tuple((ip, port) for ip, port in endpoints)
+    return WireRule(service, (ip, port, protocol), found, affinity_s, balancing)
 
 
 def raise_limit() -> int:

@@ -236,10 +236,11 @@ class WorkerForwarder:
 
 
 def _packed(rules: Mapping[int, Rule | None]) -> list[Any]:
-    return [
-        [n, None if rule is None else [rule.service, rule.place, rule.endpoints, rule.affinity_s]]
-        for n, rule in rules.items()
-    ]
+    return [[number, None if rule is None else _wire(rule)] for number, rule in rules.items()]
+
+
+def _wire(rule: Rule) -> list[Any]:
+    return [rule.service, rule.place, rule.endpoints, rule.affinity_s, rule.balancing]
 
 
 def _sum(one: list[Any], other: list[Any]) -> list[Any]:

@@ -23,6 +23,7 @@ class Rule:
     affinity_s: int = 0
     place: Place = ("", 1, "TCP")
     service: str = "default/web"
+    balancing: str = "random"
 
 
 class Bench:

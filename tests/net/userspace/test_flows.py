@@ -36,6 +36,7 @@ class Rule:
     place: Place = ("", 1, "TCP")
     affinity_s: int = 0
     service: str = "default/web"
+    balancing: str = "random"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Rule:
     place: Place = ("", 1, "TCP")
     affinity_s: int = 0
     service: str = "default/web"
+    balancing: str = "random"
 
 
 async def lend(ip: str, count: int) -> list[socket.socket]:
