@@ -54,7 +54,7 @@ async def serve() -> None:
     await ended()
 
 
-async def lend(ip: str, count: int) -> list[socket.socket]:
+async def lend(ip: str, count: int, udp: bool) -> list[socket.socket]:
     raise OSError(f"{ip} is no pod: it lends no {count} sockets")
 
 

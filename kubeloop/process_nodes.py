@@ -137,11 +137,11 @@ class ProcessNodes:
         ips = {ip for network in networks if network.isolated for _, ip in network.pods()}
         self._forwarder.pods(ips)
 
-    async def _lend(self, ip: str, count: int) -> list[socket.socket]:
+    async def _lend(self, ip: str, count: int, udp: bool) -> list[socket.socket]:
         """Return sockets made inside the pod with that address. Raises: OSError."""
         for runtime in self._runtimes.values():
             if any(ip == address for _, address in runtime.network.pods()):
-                return await runtime.network.lend(ip, count)
+                return await runtime.network.lend(ip, count, udp=udp)
         raise OSError(errno.EHOSTUNREACH, f"no pod has the address {ip}")
 
     async def dial(self, ip: str, port: int) -> socket.socket | None:

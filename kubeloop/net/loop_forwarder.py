@@ -1,6 +1,7 @@
 """A forwarder in plain asyncio: works on any loop, on that of a simulated network, too."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Mapping
@@ -37,8 +38,10 @@ class LoopForwarder:
                 self._balancers[number] = Balancer(rule, draw=self._draw)
 
     async def listen_at(
-        self, number: int, address: str, port: int, *, shared: bool = False
+        self, number: int, address: str, port: int, *, shared: bool = False, udp: bool = False
     ) -> Callable[[], None]:
+        if udp:
+            raise OSError(errno.EOPNOTSUPP, "this network's forwarder carries no UDP")
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             self._inbound(number), address, port, backlog=BACKLOG, reuse_port=shared or None

@@ -26,7 +26,7 @@ logger = logging.getLogger("kubeloop.proxy")
 class PodSockets(Protocol):
     """The pods of one node, as far as sockets go."""
 
-    async def listen(self, pod_uid: str, ip: str, port: int) -> socket.socket:
+    async def listen(self, pod_uid: str, ip: str, port: int, *, udp: bool) -> socket.socket:
         """Return a socket that listens inside a pod. Raises: OSError."""
 
     def pods(self) -> Sequence[tuple[str, str]]:
@@ -51,7 +51,7 @@ class Forwarder(Protocol):
         """Have these rules, by number; None where there is none any more."""
 
     async def listen_at(
-        self, number: int, address: str, port: int, *, shared: bool
+        self, number: int, address: str, port: int, *, shared: bool, udp: bool
     ) -> Callable[[], None]:
         """Listen on this host, for rule `number`; return what ends that. Raises: OSError.
 
@@ -144,7 +144,7 @@ class UserspaceProxy:
         wanted = set()
         for place, rule in self._rules.items():
             ip, _, protocol = place
-            if protocol == "TCP":
+            if protocol in ("TCP", "UDP"):
                 hosts = (ip,) if ip else self.addresses
                 wanted |= {(place, where) for where in (pods if _inside(rule) else hosts)}
         return wanted
@@ -186,14 +186,15 @@ class UserspaceProxy:
         return self._listeners.get(key, _ignore) is None and self._numbers.get(key[0]) == number
 
     async def _listen(self, number: int, place: Place, where: str) -> Callable[[], None]:
-        ip, port, _ = place
-        rule = self._rules[place]
+        ip, port, protocol = place
+        rule, udp = self._rules[place], protocol == "UDP"
         if rule.kind == "HealthCheck":
             return await self._check(place, where)
         if not _inside(rule):
-            return await self.forwarder.listen_at(number, where, port, shared=bool(ip))
+            return await self.forwarder.listen_at(number, where, port, shared=bool(ip), udp=udp)
         assert self.sockets is not None
-        return await self.forwarder.listen_on(number, await self.sockets.listen(where, ip, port))
+        sock = await self.sockets.listen(where, ip, port, udp=udp)
+        return await self.forwarder.listen_on(number, sock)
 
     async def _check(self, place: Place, where: str) -> Callable[[], None]:
         """Answer a load balancer that asks for this node's endpoints."""

@@ -57,7 +57,7 @@ async def echo(name: bytes = b"") -> AsyncIterator[Endpoint]:
         server.close()
 
 
-async def lend(ip: str, count: int) -> list[socket.socket]:
+async def lend(ip: str, count: int, udp: bool) -> list[socket.socket]:
     raise OSError(f"{ip}: nobody has been asked for {count} sockets before")
 
 

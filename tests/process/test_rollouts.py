@@ -6,6 +6,7 @@ end gracefully.
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +37,30 @@ async def main():
     await ended.wait()
     await asyncio.sleep(0.5)  # kube-proxy hears of it in the meantime, as everywhere.
 asyncio.run(main())
+"""
+
+# Says over UDP who it is; and asks the Service of its own name, as any pod would.
+TALKER = """
+import os, socket
+me = os.environ["HOSTNAME"].encode()
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("0.0.0.0", 5353))
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(20)
+print("ready", flush=True)
+while True:
+    said, client = server.recvfrom(100)
+    if said == b"ask":
+        asking.sendto(b"who", (os.environ["TALK_SERVICE_HOST"], 53))
+    elif said == b"who":
+        server.sendto(me, client)
+        continue
+    else:
+        continue
+    # What was asked may come to ourselves.
+    asked, asker = server.recvfrom(100)
+    server.sendto(me, asker)
+    server.sendto(b"heard " + asking.recv(100), client)
 """
 
 PROBE = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
@@ -78,6 +103,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'FROM host\nCOPY server.py /server.py\nCMD ["python3", "/server.py"]\n'
     )
     ImageStore(directory).build(source, "test/versions:1")
+    (source / "server.py").write_text(TALKER)
+    ImageStore(directory).build(source, "test/talker:1")
     return directory
 
 
@@ -167,3 +194,39 @@ async def test_a_load_balancers_address_answers_on_every_node(images: Path) -> N
         await cluster.settled()
         with pytest.raises(ConnectionRefusedError):
             await version(8080, ingress["ip"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_datagrams_reach_a_pod_from_the_host_and_from_a_pod(
+    images: Path, workers: int
+) -> None:
+    async with Cluster(
+        runtime="process", image_dir=images, name=f"u{os.getpid()}", proxy_workers=workers
+    ) as cluster:
+        spec = {
+            "type": "NodePort",
+            "selector": {"app": "talk"},
+            "ports": [{"port": 53, "targetPort": 5353, "protocol": "UDP"}],
+        }
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "talk"}}
+        made = await cluster.api.create({**service, "spec": spec})
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "talk", "labels": {"app": "talk"}},
+            "spec": {"containers": [{"name": "c", "image": "test/talker:1"}]},
+        }
+        await cluster.api.create(pod)
+        async for _, line in cluster.logs("default", "talk", "c", previous=False, follow=True):
+            assert line.strip() == b"ready"
+            break
+        await cluster.api.wait("pod/talk", "condition=Ready")
+        await cluster.settled()
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(("127.0.0.1", made.spec["ports"][0]["nodePort"]))
+            for said, heard in [(b"who", b"talk"), (b"ask", b"heard talk"), (b"who", b"talk")]:
+                client.send(said)
+                async with asyncio.timeout(WAIT_S):
+                    assert await loop.sock_recv(client, 100) == heard

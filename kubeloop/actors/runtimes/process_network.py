@@ -30,11 +30,11 @@ class ProcessNetwork:
                 return _socket(files)
         raise OSError(errno.EHOSTUNREACH, f"no pod of this node has the address {ip}")
 
-    async def lend(self, ip: str, count: int) -> list[socket.socket]:
+    async def lend(self, ip: str, count: int, *, udp: bool) -> list[socket.socket]:
         """Return sockets made inside a pod, up to `count`, not connected. Raises: OSError."""
         for pod in self._pods.values():
             if pod.ip == ip and pod.channel is not None:
-                _, files = await pod.channel.ask({"op": "lend", "count": count})
+                _, files = await pod.channel.ask({"op": "lend", "count": count, "udp": udp})
                 return [_socket([fd]) for fd in files]
         raise OSError(errno.EHOSTUNREACH, f"no pod of this node has the address {ip}")
 
@@ -50,14 +50,14 @@ class ProcessNetwork:
         _, files = await pod.channel.ask({"op": "dial", "ip": ip, "port": port})
         return _socket(files)
 
-    async def listen(self, pod_uid: str, ip: str, port: int) -> socket.socket:
+    async def listen(self, pod_uid: str, ip: str, port: int, *, udp: bool) -> socket.socket:
         """Return a socket that listens inside a pod, on a ClusterIP. Raises: OSError."""
         if not self.isolated:
             raise OSError(errno.EOPNOTSUPP, "without user namespaces a pod has no ClusterIPs")
         pod = self._pods.get(pod_uid)
         if pod is None or pod.channel is None:
             raise OSError(errno.ENOENT, f"pod {pod_uid} has no sandbox")
-        _, files = await pod.channel.ask({"op": "listen", "ip": ip, "port": port})
+        _, files = await pod.channel.ask({"op": "listen", "ip": ip, "port": port, "udp": udp})
         return _socket(files)
 
     def pods(self) -> Sequence[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from kubeloop.net.balancer import Endpoint, Rule
 from kubeloop.net.userspace.carrier import ALL, Carrier
+from kubeloop.net.userspace.datagrams import Datagrams
 from kubeloop.net.userspace.gauges import ServicePort
 from kubeloop.net.userspace.sides import Attempt, cut
 from kubeloop.net.userspace.stashes import Stashes
@@ -36,7 +37,7 @@ class Engine:
     """Carries connections from listeners to the endpoints of their rules.
 
     now:  seconds, of any clock that never goes back;  draw: a random number in [0, 1).
-    want: asks for sockets made in the pod with that address; they come by `provide`.
+    want: asks for sockets made in the pod with that address, for UDP or not; see `provide`.
     connections_max: how many there are at once; more wait in the listeners' backlogs.
     pod_network: the beginning of every pod's address, "10.244.": none is reached but from inside.
     """
@@ -46,7 +47,7 @@ class Engine:
         *,
         now: Callable[[], float],
         draw: Callable[[], float],
-        want: Callable[[str], None],
+        want: Callable[[str, bool], None],
         connections_max: int,
         pod_network: str = "",
     ) -> None:
@@ -54,7 +55,14 @@ class Engine:
         self._pod_network = pod_network
         self.services: dict[int, ServicePort] = {}
         self.carrier = Carrier(now)
-        self.stashes = Stashes(want)
+        self.stashes: Stashes[Attempt] = Stashes(lambda ip: want(ip, False))
+        self.datagrams = Datagrams(
+            self.carrier,
+            find=self.services.get,
+            reach=self._reaches,
+            want=lambda ip: want(ip, True),
+            flows_max=connections_max,
+        )
         self._listeners: dict[int, Socket] = {}
         self._resting: dict[int, None] = {}
         self._rested_at_s = 0.0
@@ -72,10 +80,17 @@ class Engine:
                 self.services[number] = ServicePort(rule, draw=self.draw)
             else:
                 service.update(rule)
+            if self.datagrams.listeners:
+                self.datagrams.follow(number)
+        self.carrier.bury()
 
     def listen(self, listener: int, number: int, sock: socket.socket) -> None:
-        """Take the connections of a socket that listens, for rule `number`; the socket is ours."""
+        """Take what comes to a socket that listens, for rule `number`; the socket is ours."""
         sock.setblocking(False)
+        if sock.type == socket.SOCK_DGRAM:
+            kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+            self.datagrams.listen(listener, number, Socket(sock.family, kind, 0, sock.detach()))
+            return
         # What is accepted inherits both.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -89,18 +104,25 @@ class Engine:
 
     def unlisten(self, listener: int) -> None:
         """Take no more connections of a listener; those there are go on."""
-        sock = self._listeners.pop(listener)
-        self._resting.pop(listener, None)
-        self.carrier.doom(sock)
+        if listener in self.datagrams.listeners:
+            self.datagrams.unlisten(listener)
+        else:
+            self._resting.pop(listener, None)
+            self.carrier.doom(self._listeners.pop(listener))
         self.carrier.bury()
 
     def pods(self, ips: set[str]) -> None:
         """Reach these addresses through sockets made in pods, all others directly."""
         for attempt in self.stashes.pods(ips):
             self._failed(attempt)
+        self.datagrams.pods(ips)
+        self.carrier.bury()
 
-    def provide(self, ip: str, sockets: Sequence[Socket]) -> None:
+    def provide(self, ip: str, sockets: Sequence[Socket], *, udp: bool = False) -> None:
         """Take sockets of a pod that were wanted; none: it gives none."""
+        if udp:
+            self.datagrams.provide(ip, sockets)
+            return
         for attempt in self.stashes.provide(ip, list(sockets)):
             if attempt not in self._attempts or attempt.chosen is None:
                 continue
@@ -113,11 +135,11 @@ class Engine:
 
     def close(self) -> None:
         """Stop listening, and reset every connection."""
-        for listener in tuple(self._listeners):
+        for listener in (*self._listeners, *self.datagrams.listeners):
             self.unlisten(listener)
         for attempt in tuple(self._attempts):
             self._refuse(attempt)
-        self.stashes.pods(set())
+        self.pods(set())
         self.carrier.close()
 
     # Time.
@@ -126,17 +148,23 @@ class Engine:
         """Return how long a turn may wait for events [s]; -1: for ever."""
         if self.carrier.hurried:
             return 0.0
+        now_s = self.carrier.now()
         until = [self._rested_at_s] if self._resting else []
+        sweep_s = self.datagrams.wait_s(now_s)
+        if sweep_s >= 0:
+            until.append(now_s + sweep_s)
         for attempt in self._attempts:
             until.append(attempt.deadline_s)
             break
-        return max(0.0, min(until) - self.carrier.now()) if until else -1.0
+        return max(0.0, min(until) - now_s) if until else -1.0
 
     def turn(self, wait_s: float) -> None:
         """Do what there is to do; wait up to `wait_s` for something, -1: for ever."""
         self.carrier.turn(wait_s)
         if self._attempts or self._resting:
             self._expire(self.carrier.now_s)
+        if self.datagrams.flows:
+            self.datagrams.sweep(self.carrier.now_s)
 
     def _expire(self, now_s: float) -> None:
         late = []
@@ -213,8 +241,8 @@ class Engine:
                 if sock is None:
                     self.stashes.wait(ip, attempt)
                     return True
-            elif self._pod_network and ip.startswith(self._pod_network):
-                return False  # Of a pod that has gone: its address leads nowhere from here.
+            elif not self._reaches(ip):
+                return False
             else:
                 sock = Socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, _KIND)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -227,6 +255,10 @@ class Engine:
         except OSError:
             return False
         return True
+
+    def _reaches(self, ip: str) -> bool:
+        """Tell whether an address leads anywhere from here; that of a gone pod does not."""
+        return not (self._pod_network and ip.startswith(self._pod_network))
 
     def _connected(self, attempt: Attempt, event: int) -> None:
         sock = attempt.sock

@@ -8,8 +8,9 @@ from typing import Final
 
 from kubeloop.net.userspace.stashes import BATCH
 
-# (pod ip, how many) → sockets made inside that pod, not connected. Raises: OSError.
-Lend = Callable[[str, int], Awaitable[list[socket.socket]]]
+# (pod ip, how many, for UDP) → sockets made inside that pod, not connected. Raises: OSError.
+Lend = Callable[[str, int, bool], Awaitable[list[socket.socket]]]
+Give = Callable[[list[socket.socket]], None]
 
 logger: Final = logging.getLogger("kubeloop.proxy")
 
@@ -21,15 +22,15 @@ class Lending:
         self._lend = lend
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def borrow(self, ip: str, give: Callable[[list[socket.socket]], None]) -> None:
+    def borrow(self, ip: str, udp: bool, give: Give) -> None:
         """Have `give` called with sockets of a pod; none if it has none to give."""
-        task = asyncio.get_running_loop().create_task(self._borrow(ip, give))
+        task = asyncio.get_running_loop().create_task(self._borrow(ip, udp, give))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _borrow(self, ip: str, give: Callable[[list[socket.socket]], None]) -> None:
+    async def _borrow(self, ip: str, udp: bool, give: Give) -> None:
         try:
-            sockets = await self._lend(ip, BATCH)
+            sockets = await self._lend(ip, BATCH, udp)
         except OSError as error:
             logger.debug("pod %s lends no sockets: %s", ip, error)
             sockets = []

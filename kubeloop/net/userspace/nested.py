@@ -45,9 +45,9 @@ class NestedForwarder:
         self.engine.apply(changes)
 
     async def listen_at(
-        self, number: int, address: str, port: int, *, shared: bool = False
+        self, number: int, address: str, port: int, *, shared: bool = False, udp: bool = False
     ) -> Callable[[], None]:
-        (sock,) = open_at(address, port, 1, shared=shared)
+        (sock,) = open_at(address, port, 1, shared=shared, udp=udp)
         return await self.listen_on(number, sock)
 
     async def listen_on(self, number: int, sock: socket.socket) -> Callable[[], None]:
@@ -87,10 +87,10 @@ class NestedForwarder:
         if wait_s >= 0:
             self._timer = self._loop.call_later(wait_s, self._turn)
 
-    def _want(self, ip: str) -> None:
-        self._lending.borrow(ip, lambda sockets: self._provide(ip, sockets))
+    def _want(self, ip: str, udp: bool) -> None:
+        self._lending.borrow(ip, udp, lambda sockets: self._provide(ip, udp, sockets))
 
-    def _provide(self, ip: str, sockets: list[socket.socket]) -> None:
+    def _provide(self, ip: str, udp: bool, sockets: list[socket.socket]) -> None:
         ours = [Socket(s.family, s.type | socket.SOCK_NONBLOCK, 0, s.detach()) for s in sockets]
-        self.engine.provide(ip, ours)
+        self.engine.provide(ip, ours, udp=udp)
         self._plan()

@@ -42,7 +42,7 @@ class Worker:
         self.engine = Engine(
             now=time.monotonic,
             draw=random.random,
-            want=lambda ip: self.say("want", ip),
+            want=lambda ip, udp: self.say("want", ip, udp),
             connections_max=connections_max,
             pod_network=pod_network,
         )
@@ -75,8 +75,11 @@ class Worker:
             case "pods":
                 engine.pods(set(content[0]))
             case "provide":
-                family, kind = socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-                engine.provide(content[0], [Socket(family, kind, 0, fd) for fd in files])
+                ip, udp = content
+                base = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+                kind = base | socket.SOCK_NONBLOCK
+                lent = [Socket(socket.AF_INET, kind, 0, fd) for fd in files]
+                engine.provide(ip, lent, udp=udp)
             case "count":
                 self.say("counted", content[0], engine.counts())
             case _:

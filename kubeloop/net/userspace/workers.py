@@ -72,9 +72,9 @@ class WorkerForwarder:
             self._say(process, "apply", [_packed(changes)])
 
     async def listen_at(
-        self, number: int, address: str, port: int, *, shared: bool = False
+        self, number: int, address: str, port: int, *, shared: bool = False, udp: bool = False
     ) -> Callable[[], None]:
-        sockets = open_at(address, port, len(self._processes), shared=shared)
+        sockets = open_at(address, port, len(self._processes), shared=shared, udp=udp)
         closes = [
             self._listen(process, number, sock)
             for process, sock in zip(self._processes, sockets, strict=True)
@@ -153,8 +153,9 @@ class WorkerForwarder:
             kept = process.listeners.pop(listener, None)
             if kept is not None:
                 self._say(process, "unlisten", [listener])
-                kept[1].shutdown(socket.SHUT_RD)  # At once, however late the worker hears of it.
-                kept[1].close()
+                with kept[1] as sock:
+                    if sock.type == socket.SOCK_STREAM:  # At once, however late the worker hears.
+                        sock.shutdown(socket.SHUT_RD)
 
         return close
 
@@ -196,19 +197,21 @@ class WorkerForwarder:
     def _dispatch(self, process: Process, message: Message) -> None:
         about, content, _ = message
         if about == "want":
-            (ip,) = content
+            ip, udp = content
             line = process.line
-            self._lending.borrow(ip, lambda sockets: self._provide(process, line, ip, sockets))
+            self._lending.borrow(
+                ip, udp, lambda sockets: self._provide(process, line, ip, udp, sockets)
+            )
         elif about == "counted":
             number, counted = content
             process.asked.pop(number).set_result(counted)
 
     def _provide(
-        self, process: Process, line: Line | None, ip: str, sockets: list[socket.socket]
+        self, process: Process, line: Line | None, ip: str, udp: bool, sockets: list[socket.socket]
     ) -> None:
         files = [sock.detach() for sock in sockets]
         if line is process.line:
-            self._say(process, "provide", [ip], files)
+            self._say(process, "provide", [ip, udp], files)
         else:  # It was another worker that asked.
             for fd in files:
                 os.close(fd)

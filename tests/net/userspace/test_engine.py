@@ -35,7 +35,7 @@ class Bench:
         self.engine = Engine(
             now=lambda: self.now_s,
             draw=random.Random(7).random,
-            want=self.wanted.append,
+            want=lambda ip, _: self.wanted.append(ip),
             connections_max=connections_max,
             pod_network=pod_network,
         )

@@ -83,7 +83,7 @@ def small() -> socket.socket:
     return sock
 
 
-async def lend(ip: str, count: int) -> list[socket.socket]:
+async def lend(ip: str, count: int, udp: bool) -> list[socket.socket]:
     return [small() for _ in range(count)]
 
 

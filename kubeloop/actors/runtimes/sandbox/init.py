@@ -154,7 +154,8 @@ class Init:
         """Hand out sockets of ours, not connected: who has one connects as if from here."""
         sockets: list[socket.socket] = []
         try:
-            sockets.extend(client_socket() for _ in range(min(message["count"], wire.FILES_MAX)))
+            make = datagram_socket if message["udp"] else client_socket
+            sockets.extend(make() for _ in range(min(message["count"], wire.FILES_MAX)))
             self.send({"id": message["id"]}, [sock.fileno() for sock in sockets])
         finally:
             for sock in sockets:
@@ -193,12 +194,15 @@ class Init:
         """Hand out a socket that listens on a ClusterIP, in the services of the pod."""
         if self.services is None:
             raise OSError(errno.EOPNOTSUPP, NO_VETH)
+        udp = message["udp"]
         with self.services.entered():
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = datagram_socket() if udp else client_socket()
         with sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if not udp:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((message["ip"], message["port"]))
-            sock.listen(BACKLOG)
+            if not udp:
+                sock.listen(BACKLOG)
             self.send({"id": message["id"]}, [sock.fileno()])
 
     # Processes.
@@ -253,6 +257,11 @@ def client_socket() -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
     return sock
+
+
+def datagram_socket() -> socket.socket:
+    """Return a socket for datagrams of this namespace. Raises: OSError."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
 
 def end_children() -> None:
