@@ -69,19 +69,22 @@ def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]
     balancing = balancing if balancing in BALANCINGS else RANDOM
     inside = node if spec.get("internalTrafficPolicy") == "Local" else ""
     outside = node if spec.get("externalTrafficPolicy") == "Local" else ""
+    check = outside and spec.get("type") == "LoadBalancer" and spec.get("healthCheckNodePort")
     rules, here = [], set[str]()
     for port in spec.get("ports") or ():
         port_name, protocol = port.get("name", ""), port.get("protocol", "TCP")
         found = _candidates(slices, port_name, protocol)
-        here |= {c.endpoint.ip for c in found if c.ready and c.node == node}
+        from_inside = _choose(found, inside)
+        from_outside = from_inside if inside == outside else _choose(found, outside)
+        if check:
+            here |= {c.endpoint.ip for c in found if c.ready and c.node == node}
         for kind, ip, number in _places(service, port):
-            endpoints = _choose(found, inside if kind == "ClusterIP" else outside)
+            endpoints = from_inside if kind == "ClusterIP" else from_outside
             if kind == "LoadBalancer" and outside and not endpoints:
                 continue  # Its balancer leaves a node alone that has none.
             place = Place(ip, number, protocol)
             rules.append(Rule(name, port_name, place, kind, endpoints, affinity_s, balancing))
-    check = spec.get("healthCheckNodePort")
-    if check and outside and spec.get("type") == "LoadBalancer":
+    if check:
         there = tuple(Endpoint(ip, 0) for ip in sorted(here))
         rules.append(Rule(name, "", Place("", check, "TCP"), "HealthCheck", there))
     return rules
@@ -108,13 +111,13 @@ def _places(service: Object, port: Mapping[str, Any]) -> Iterator[tuple[Kind, st
                 yield "LoadBalancer", ingress["ip"], port["port"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
+    """An endpoint, ready or not. fallback: it serves still while it terminates."""
+
     endpoint: Endpoint
     node: str
     ready: bool
-    serving: bool
-    terminating: bool
+    fallback: bool
 
 
 def _candidates(slices: Sequence[Object], port_name: str, protocol: str) -> list[_Candidate]:
@@ -132,22 +135,21 @@ def _candidates(slices: Sequence[Object], port_name: str, protocol: str) -> list
             conditions = endpoint.get("conditions") or {}
             # An absent condition means unknown, and unknown is to be taken for ready.
             ready = conditions.get("ready") is not False
-            terminating = conditions.get("terminating") is True
             serving = conditions.get("serving", ready) is not False
+            fallback = serving and conditions.get("terminating") is True
             node = endpoint.get("nodeName") or ""
-            for number in numbers:
-                for ip in endpoint.get("addresses") or ():
-                    place = Endpoint(ip, number)
-                    found.append(_Candidate(place, node, ready, serving, terminating))
+            found += [
+                _Candidate(Endpoint(ip, number), node, ready, fallback)
+                for number in numbers
+                for ip in endpoint.get("addresses") or ()
+            ]
     return found
 
 
 def _choose(found: Sequence[_Candidate], local_to: str) -> tuple[Endpoint, ...]:
     """Return the ready endpoints; if there are none, those that still serve while terminating."""
-    mine = [c for c in found if not local_to or c.node == local_to]
-    ready = {c.endpoint for c in mine if c.ready}
-    if not ready:
-        ready = {c.endpoint for c in mine if c.serving and c.terminating}
+    mine = [c for c in found if c.node == local_to] if local_to else found
+    ready = {c.endpoint for c in mine if c.ready} or {c.endpoint for c in mine if c.fallback}
     return tuple(sorted(ready))
 
 
