@@ -36,6 +36,9 @@ from kubeloop.actors.view import Object, View
 USER = "system:kube-proxy"
 _SERVICES = "services"
 _SLICES = "endpointslices.discovery.k8s.io"
+_NODES = "nodes"
+_ZONE = "topology.kubernetes.io/zone"
+_NODE_KEY = f"/registry/{_NODES}/"
 _RETRY_S = 5.0  # How often a place that could not be opened is tried again.
 
 
@@ -79,7 +82,9 @@ class KubeProxy(AsyncActor):
 
     def on_start(self) -> None:
         self.data_path.listen(self._report)
-        self.send(API_SERVER, Subscribe(self.name, [_SERVICES, _SLICES]).encode())
+        self.send(
+            API_SERVER, Subscribe(self.name, [_SERVICES, _SLICES, _NODES], self.node).encode()
+        )
 
     def on_batch(self, envelopes: Sequence[Envelope[Any]]) -> None:
         listed = False
@@ -110,16 +115,27 @@ class KubeProxy(AsyncActor):
     def _start_over(self) -> None:
         """Rebuild the table from a fresh list; places that are still wanted stay open."""
         self.view.take_changed()
-        self.table = RuleTable(self.node)
+        self.table = RuleTable(self.node, self._zone())
         for service in self.view.list(_SERVICES):
             name = _full_name(service)
             self.table.replace(name, service, self.view.by(_SLICES, "service", name))
         self.data_path.replace(dict(self.table.rules))
 
+    def _zone(self) -> str:
+        """Return the zone of our node, "" if nothing says."""
+        node = self.view.get(_NODES, "", self.node)
+        labels = (node or {}).get("metadata", {}).get("labels") or {}
+        return str(labels.get(_ZONE, ""))
+
     def _follow(self) -> None:
-        """Recompute the Services that a change touches, each once."""
+        """Recompute the Services that a change touches, each once; all, if our node has moved."""
+        if self._zone() != self.table.zone:
+            self._start_over()
+            return
         dirty: dict[str, None] = {}
         for key, before, after, _ in self.view.take_changed():
+            if key.startswith(_NODE_KEY):
+                continue
             for obj in (before, after):
                 if obj is None:
                     continue

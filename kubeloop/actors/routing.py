@@ -58,8 +58,8 @@ class Rule:
     balancing: str = RANDOM
 
 
-def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]:
-    """Return the rules of one Service as `node` must apply them."""
+def rules_of(service: Object, slices: Iterable[Object], node: str, zone: str = "") -> list[Rule]:
+    """Return the rules of one Service as `node` must apply them. zone: the node's, if known."""
     spec, metadata = service.get("spec", {}), service["metadata"]
     address = spec.get("clusterIP")
     if spec.get("type") == "ExternalName" or address in (None, "", "None"):
@@ -74,8 +74,11 @@ def rules_of(service: Object, slices: Iterable[Object], node: str) -> list[Rule]
     for port in spec.get("ports") or ():
         port_name, protocol = port.get("name", ""), port.get("protocol", "TCP")
         found = _candidates(slices, port_name, protocol)
-        from_inside = _choose(found, inside)
-        from_outside = from_inside if inside == outside else _choose(found, outside)
+        near = _near(found, node, zone)
+        from_inside = _choose(found if inside else near, inside)
+        from_outside = (
+            from_inside if inside == outside else _choose(found if outside else near, outside)
+        )
         if check:
             here |= {c.endpoint.ip for c in found if c.ready and c.node == node}
         for kind, ip, number in _places(service, port):
@@ -112,12 +115,17 @@ def _places(service: Object, port: Mapping[str, Any]) -> Iterator[tuple[Kind, st
 
 
 class _Candidate(NamedTuple):
-    """An endpoint, ready or not. fallback: it serves still while it terminates."""
+    """An endpoint, ready or not.
+
+    fallback: it serves still while it terminates.
+    hints:    for which nodes and zones it is best, as its slice has it.
+    """
 
     endpoint: Endpoint
     node: str
     ready: bool
     fallback: bool
+    hints: Mapping[str, Any]
 
 
 def _candidates(slices: Sequence[Object], port_name: str, protocol: str) -> list[_Candidate]:
@@ -137,12 +145,29 @@ def _candidates(slices: Sequence[Object], port_name: str, protocol: str) -> list
             ready = conditions.get("ready") is not False
             serving = conditions.get("serving", ready) is not False
             fallback = serving and conditions.get("terminating") is True
-            node = endpoint.get("nodeName") or ""
+            node, hints = endpoint.get("nodeName") or "", endpoint.get("hints") or {}
             found += [
-                _Candidate(Endpoint(ip, number), node, ready, fallback)
+                _Candidate(Endpoint(ip, number), node, ready, fallback, hints)
                 for number in numbers
                 for ip in endpoint.get("addresses") or ()
             ]
+    return found
+
+
+def _near(found: Sequence[_Candidate], node: str, zone: str) -> Sequence[_Candidate]:
+    """Return the ready endpoints that are best for a node, if their hints leave it any; else all.
+
+    Hints count only if every ready endpoint has them, so that none is left without traffic.
+    Source: Kubernetes, "Topology aware routing", "Safeguards"; KEP-3015.
+    """
+    if not any(c.hints for c in found):
+        return found
+    for field, here in (("forNodes", node), ("forZones", zone)):
+        ready = [c for c in found if c.ready] if here else []
+        if ready and all(c.hints.get(field) for c in ready):
+            best = [c for c in ready if any(h.get("name") == here for h in c.hints[field])]
+            if best:
+                return best
     return found
 
 
@@ -167,8 +192,8 @@ class RuleTable:
     (the API server does not let that happen by itself).
     """
 
-    def __init__(self, node: str) -> None:
-        self.node = node
+    def __init__(self, node: str, zone: str = "") -> None:
+        self.node, self.zone = node, zone
         self.rules: dict[Place, Rule] = {}
         self._claims: dict[Place, dict[str, Rule]] = {}
         self._places: dict[str, frozenset[Place]] = {}
@@ -180,7 +205,7 @@ class RuleTable:
 
         name: "default/web".
         """
-        rules = rules_of(service, slices, self.node) if service is not None else []
+        rules = rules_of(service, slices, self.node, self.zone) if service is not None else []
         wanted = {rule.place: rule for rule in rules}
         touched = self._places.pop(name, frozenset()) | wanted.keys()
         if wanted:

@@ -208,3 +208,56 @@ def test_a_service_says_how_its_endpoints_are_chosen() -> None:
     assert {rule.balancing for rule in rules_of(asking, [], "n")} == {"maglev"}
     asking["metadata"]["annotations"] = {"kubeloop.dev/balancing": "by-the-moon"}
     assert {rule.balancing for rule in rules_of(asking, [], "n")} == {"random"}
+
+
+hinted = st.builds(
+    lambda told, zones, nodes: {
+        **told,
+        "hints": {
+            **({"forZones": [{"name": z} for z in zones]} if zones else {}),
+            **({"forNodes": [{"name": n} for n in nodes]} if nodes else {}),
+        },
+    },
+    endpoint,
+    st.lists(st.sampled_from("ab"), unique=True),
+    st.lists(st.sampled_from(["node-1", "node-2"]), unique=True),
+)
+
+
+@given(st.lists(hinted, max_size=6), st.sampled_from(["", "a", "b"]), st.booleans())
+def test_hints_narrow_but_never_to_nothing(
+    endpoints: list[dict[str, Any]], zone: str, local: bool
+) -> None:
+    policy = "Local" if local else "Cluster"
+    told = service("s", 1, externalTrafficPolicy=policy, internalTrafficPolicy=policy)
+    plain = rules_of(told, [slice_("s", [{**e, "hints": {}} for e in endpoints])], "node-1", zone)
+    near = rules_of(told, [slice_("s", endpoints)], "node-1", zone)
+    for all_, some in zip(plain, near, strict=True):
+        assert set(some.endpoints) <= set(all_.endpoints)
+        assert bool(some.endpoints) == bool(all_.endpoints)
+        if local:
+            assert some == all_, "a policy that is strict is not softened by hints"
+
+
+def test_who_is_near_is_preferred() -> None:
+    told = [
+        {
+            "addresses": [f"10.244.{n}.1"],
+            "nodeName": f"node-{n}",
+            "hints": {"forZones": [{"name": zone}], "forNodes": [{"name": f"node-{n}"}]},
+        }
+        for n, zone in [(1, "a"), (2, "a"), (3, "b")]
+    ]
+
+    def reached(node: str, zone: str) -> list[str]:
+        (rule, _) = rules_of(service("s", 1), [slice_("s", told)], node, zone)
+        return [ip for ip, _ in rule.endpoints]
+
+    assert reached("node-1", "a") == ["10.244.1.1"]
+    assert reached("node-9", "a") == ["10.244.1.1", "10.244.2.1"]
+    assert reached("node-9", "b") == ["10.244.3.1"]
+    assert len(reached("node-9", "c")) == len(reached("node-9", "")) == 3, "nobody is near"
+    del told[0]["hints"]
+    assert len(reached("node-2", "a")) == 3, "one without hints, and none count"
+    told[0]["conditions"] = {"ready": False}
+    assert reached("node-2", "a") == ["10.244.2.1"], "but one that is not ready"

@@ -21,6 +21,7 @@ from kubeloop.actors.controllers.backends import (
 )
 from kubeloop.actors.controllers.base import NOTHING, Action, Result, Writer, reference_to, split
 from kubeloop.actors.view import Index, Object, View
+from kubeloop.store.facts import key_of
 
 SLICES: Final = "endpointslices.discovery.k8s.io"
 SERVICE_NAME: Final = "kubernetes.io/service-name"
@@ -28,6 +29,10 @@ MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 MANAGER: Final = "endpointslice-controller.k8s.io"
 TRIGGER: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS: Final = "service.kubernetes.io/headless"
+NODES: Final = "nodes"
+ZONE: Final = "topology.kubernetes.io/zone"
+SAME_NODE: Final = "PreferSameNode"
+SAME_ZONE: Final = ("PreferClose", "PreferSameZone")  # The first is the second's old name.
 ENDPOINTS_MAX: Final = 100  # In a slice; kube-controller-manager's default.
 
 
@@ -43,7 +48,7 @@ class EndpointSliceController:
     """Work items are Services."""
 
     name = "endpointslice-controller"
-    resources = (SERVICES, PODS, SLICES)
+    resources = (SERVICES, PODS, SLICES, NODES)
     indexes: Mapping[tuple[str, str], Index] = {**INDEXES, (SLICES, "service"): _service_of}
 
     def __init__(self) -> None:
@@ -57,6 +62,11 @@ class EndpointSliceController:
             yield key
         elif resource == PODS:
             yield from services_of(key, before, after, view)
+        elif resource == NODES:
+            if zone_of(before) != zone_of(after):  # Rare: nodes do not move.
+                for service in view.list(SERVICES):
+                    metadata = service["metadata"]
+                    yield key_of(SERVICES, metadata["namespace"], metadata["name"])
         else:
             for slice_ in (before, after):
                 for name in _service_of(slice_) if slice_ is not None else ():
@@ -79,7 +89,7 @@ class EndpointSliceController:
         for ports, found in groups.items():
             if not owned[ports] and left:
                 owned[ports].append(left.pop(0))  # One write, where a new one would make two.
-            actions += self._pack(service, ports, found, owned[ports])
+            actions += self._pack(service, ports, found, owned[ports], view)
         actions += [Action(self._write.delete(s), gone_is_fine=True) for s in left]
         return Result(actions)
 
@@ -89,6 +99,7 @@ class EndpointSliceController:
         ports: tuple[Port, ...],
         found: Sequence[Backend],
         slices: list[Object],
+        view: View,
     ) -> list[Action]:
         """Return the writes that make `slices` hold exactly these backends."""
         wanted = {b.pod["metadata"]["uid"]: b for b in found}
@@ -107,7 +118,7 @@ class EndpointSliceController:
             if not share and (nonempty or index):
                 actions.append(Action(self._write.delete(slice_), gone_is_fine=True))
                 continue
-            changed = {**slice_, **self._content(service, ports, share)}
+            changed = {**slice_, **self._content(service, ports, share, view)}
             changed["metadata"] = self._metadata(service, share, slice_)
             if _told(changed) != _told(slice_):
                 actions.append(Action(self._write.update(changed)))
@@ -119,19 +130,19 @@ class EndpointSliceController:
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",
                 "metadata": self._metadata(service, share, None),
-                **self._content(service, ports, share),
+                **self._content(service, ports, share, view),
             }
             actions.append(Action(self._write.create(made)))
         return actions
 
     def _content(
-        self, service: Object, ports: tuple[Port, ...], share: Sequence[Backend]
+        self, service: Object, ports: tuple[Port, ...], share: Sequence[Backend], view: View
     ) -> dict[str, Any]:
         # Port names are told here even when they are empty.
         told = [{"name": p.name, **p.document()} for p in ports]
         content: dict[str, Any] = {
             "addressType": "IPv4",
-            "endpoints": [_endpoint(service, backend) for backend in share],
+            "endpoints": [_endpoint(service, backend, view) for backend in share],
         }
         if told or share:
             content["ports"] = told
@@ -156,7 +167,26 @@ class EndpointSliceController:
         return {"generateName": f"{name}-", "namespace": namespace, **told}
 
 
-def _endpoint(service: Object, backend: Backend) -> dict[str, Any]:
+def zone_of(node: Object | None) -> str:
+    """Return the zone a node is in; "" if nothing says."""
+    labels = (node or {}).get("metadata", {}).get("labels") or {}
+    return str(labels.get(ZONE, ""))
+
+
+def hints(wish: str, node: str, zone: str) -> dict[str, Any]:
+    """Return for whom an endpoint is best, as a Service's `trafficDistribution` has it; {}: anyone.
+
+    Source: Kubernetes, "Service: traffic distribution"; KEP-4444, KEP-3015.
+    """
+    told: dict[str, Any] = {}
+    if zone and wish in (SAME_NODE, *SAME_ZONE):
+        told["forZones"] = [{"name": zone}]
+    if node and wish == SAME_NODE:
+        told["forNodes"] = [{"name": node}]
+    return told
+
+
+def _endpoint(service: Object, backend: Backend, view: View) -> dict[str, Any]:
     pod = backend.pod
     told: dict[str, Any] = {
         "addresses": [backend.ip],
@@ -167,8 +197,14 @@ def _endpoint(service: Object, backend: Backend) -> dict[str, Any]:
         },
         "targetRef": target_of(pod),
     }
-    if pod["spec"].get("nodeName"):
-        told["nodeName"] = pod["spec"]["nodeName"]
+    if node := pod["spec"].get("nodeName"):
+        told["nodeName"] = node
+        zone = zone_of(view.get(NODES, "", node))
+        if zone:
+            told["zone"] = zone
+        wish = service["spec"].get("trafficDistribution") or ""
+        if backend.ready and (best := hints(wish, node, zone)):
+            told["hints"] = best
     if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
         told["hostname"] = pod["spec"]["hostname"]
     return told

@@ -418,3 +418,36 @@ def test_a_pod_that_is_ending_is_told_only_where_not_ready_ones_are(publish: boo
     assert told["conditions"] == {"ready": publish, "serving": True, "terminating": True}
     subsets = (mini.get("endpoints", "s") or {}).get("subsets", [])
     assert [len(s["addresses"]) for s in subsets] == ([1] if publish else [])
+
+
+@pytest.mark.parametrize(
+    ("wish", "fields"),
+    [
+        (None, set()),
+        ("PreferClose", {"forZones"}),
+        ("PreferSameZone", {"forZones"}),
+        ("PreferSameNode", {"forZones", "forNodes"}),
+    ],
+)
+def test_endpoints_say_for_whom_they_are_best(wish: str | None, fields: set[str]) -> None:
+    mini = started(0, **({"trafficDistribution": wish} if wish else {}))
+    for number in range(6):
+        backend(mini, number, {"app": "a"}, ready=number != 5)
+    mini.settle()
+    assert all(not e.get("hints", {}).get("forZones") for _, e in endpoints_of(mini))
+    for node in ("n1", "n2"):
+        found = mini.get("nodes", node, "")
+        assert found is not None
+        labels = {"topology.kubernetes.io/zone": f"zone-of-{node}"}
+        mini.patch(found, {"metadata": {"labels": labels}})
+    mini.settle()
+    told = [endpoint for _, endpoint in endpoints_of(mini)]
+    assert len(told) == 6
+    for endpoint in told:
+        node = endpoint["nodeName"]
+        assert endpoint["zone"] == f"zone-of-{node}"
+        hints = endpoint.get("hints", {})
+        assert set(hints) == (fields if endpoint["conditions"]["ready"] else set())
+        assert hints.get("forZones", [{"name": f"zone-of-{node}"}]) == [{"name": f"zone-of-{node}"}]
+        assert hints.get("forNodes", [{"name": node}]) == [{"name": node}]
+    mini.see_that_it_rests()
