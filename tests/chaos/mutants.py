@@ -452,7 +452,7 @@ _PROXY: Final = (
         "kube-proxy",
         "actors.routing:_choose",
         "{c.endpoint for c in mine if c.ready}",
-        "{c.endpoint for c in mine if c.serving or c.ready}",
+        "{c.endpoint for c in mine if c.fallback or c.ready}",
         "a proxy takes serving for ready: ending pods get new connections",
         "users",
     ),

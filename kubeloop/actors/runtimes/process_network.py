@@ -50,7 +50,7 @@ class ProcessNetwork:
         _, files = await pod.channel.ask({"op": "dial", "ip": ip, "port": port})
         return _socket(files)
 
-    async def listen(self, pod_uid: str, ip: str, port: int, *, udp: bool) -> socket.socket:
+    async def listen(self, pod_uid: str, ip: str, port: int, *, udp: bool = False) -> socket.socket:
         """Return a socket that listens inside a pod, on a ClusterIP. Raises: OSError."""
         if not self.isolated:
             raise OSError(errno.EOPNOTSUPP, "without user namespaces a pod has no ClusterIPs")
