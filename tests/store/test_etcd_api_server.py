@@ -16,8 +16,10 @@ from kubeloop.actors.requests.state import Settings
 from kubeloop.actors.requests.upkeep import plant
 from kubeloop.actors.supervisor import Supervisor
 from kubeloop.actors.world import LoopWorld
+from kubeloop.cluster import Cluster
 from kubeloop.store.etcd.outcomes import Superseded
 from kubeloop.store.store import Done, Store
+from kubeloop.stores import EtcdAccess
 from tests.servers.etcd import Etcd, NoEtcd, running_etcd
 from tests.servers.etcd_stores import caught_up, stores
 
@@ -232,3 +234,13 @@ async def test_what_a_cluster_has_from_its_start_is_made_by_one_of_those_who_sta
         for server in servers:
             found = server.supervisor.actor(API_SERVER)
             assert isinstance(found, ApiServer) and not plant(found.core.state)
+
+
+async def test_who_is_not_alone_answers_reads_by_its_api_server(etcd: Etcd, prefix: str) -> None:
+    access = EtcdAccess(endpoints=etcd.endpoints, prefix=prefix)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}
+    async with Cluster(nodes=0, etcd=access) as one, Cluster(nodes=0, etcd=access) as other:
+        for number in range(20):
+            await one.api.apply({**body, "data": {"n": str(number)}})
+            # Its own memory may be behind: only its API server may answer.
+            assert other.read(Request("get", "configmaps", "default", "m")) is None
