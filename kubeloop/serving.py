@@ -9,6 +9,7 @@ import msgpack
 from kubeloop.actors.actor import ActorFailed, MailboxFull
 from kubeloop.actors.conversions import Object, Placed
 from kubeloop.actors.messages import API_SERVER
+from kubeloop.actors.requests.core import READS
 from kubeloop.actors.requests.definitions import Definitions
 from kubeloop.actors.requests.reader import Reader
 from kubeloop.actors.signing import ERA_BITS, Signer
@@ -17,9 +18,10 @@ from kubeloop.actors.world import World
 from kubeloop.api.calls import Outcome, Request
 from kubeloop.api.catalogue import Catalogue
 from kubeloop.api.custom import CustomKind
-from kubeloop.api.errors import InternalError, TooManyRequests
+from kubeloop.api.errors import InternalError, ServiceUnavailable, TooManyRequests
 from kubeloop.net.gate import Feed, Gate, Severed, Wake, Wanted
 from kubeloop.net.rest.health import BOOTSTRAP, INFORMERS, STORE
+from kubeloop.store.etcd.outcomes import StoreUnavailable
 from kubeloop.store.facts import prefix_of
 from kubeloop.store.store import Store
 from kubeloop.store.watch import Hub
@@ -78,6 +80,8 @@ class Served:
 
     async def _ask(self, request: Request) -> Outcome:
         try:
+            if not self._alone and request.verb in READS:
+                await self.store.confirm()
             answer: bytes = await self.supervisor.ask(API_SERVER, request.encode())
         except ActorFailed as error:
             status = InternalError(str(error)).status()
@@ -85,6 +89,9 @@ class Served:
         except MailboxFull as error:
             refused = TooManyRequests(f"the API server is overloaded: {error}").status()
             return Outcome(request.tag, 429, 0, msgpack.packb(refused))
+        except StoreUnavailable as error:
+            status = ServiceUnavailable(str(error)).status()
+            return Outcome(request.tag, 503, 0, msgpack.packb(status))
         except NoSuchActor as error:
             raise Severed(f"the cluster {self.name} does not run") from error
         return Outcome(*msgpack.unpackb(answer)[1:])

@@ -172,6 +172,12 @@ class Store:
             self._staged.append(Transaction(facts[0].revision, writes, cause, at))
         return facts[0].revision
 
+    async def confirm(self) -> None:
+        """Return when all that others had written before this call is known here.
+
+        Nobody else writes to a directory, or to memory; over etcd it raises StoreUnavailable.
+        """
+
     def flush(self, done: Done) -> None:
         """Make everything committed so far durable, publish it, then call `done`.
 

@@ -244,3 +244,18 @@ async def test_who_is_not_alone_answers_reads_by_its_api_server(etcd: Etcd, pref
             await one.api.apply({**body, "data": {"n": str(number)}})
             # Its own memory may be behind: only its API server may answer.
             assert other.read(Request("get", "configmaps", "default", "m")) is None
+
+
+async def test_what_one_has_acknowledged_the_other_reads(etcd: Etcd, prefix: str) -> None:
+    access = EtcdAccess(endpoints=etcd.endpoints, prefix=prefix)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}
+    async with Cluster(nodes=0, etcd=access) as one, Cluster(nodes=0, etcd=access) as other:
+        for number in range(60):
+            writer, *readers = (one, other, other) if number % 2 else (other, one, one)
+            await writer.api.apply({**body, "data": {"n": str(number)}})
+            got, listed = await asyncio.gather(
+                readers[0].api.get("configmaps", "m"), readers[1].api.list("configmaps")
+            )
+            assert got is not None
+            assert [obj["data"]["n"] for obj in (got, *listed) if obj["metadata"]["name"] == "m"] \
+                == [str(number)] * 2  # fmt: skip

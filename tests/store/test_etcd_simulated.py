@@ -78,6 +78,8 @@ class Run:
     by_hand: bool
     fates: dict[str, int | Exception | None] = field(default_factory=dict)
     counted: list[tuple[int, int]] = field(default_factory=list)
+    acknowledged: int = 0
+    reads: int = 0
 
     def __post_init__(self) -> None:
         self.etcd, self.chance, self.keys = FakeEtcd(), random.Random(self.seed), Keys()
@@ -117,11 +119,25 @@ class Run:
             if self.alone and self.chance.random() < 0.3:
                 await asyncio.sleep(self.chance.uniform(0, 0.3))  # It may be lost before the flush.
             error = await flush(store)
+            if error is None:
+                self.acknowledged = max(self.acknowledged, revision)
             for write in writes:
                 if write.value is not None and write.key != COUNTER:
                     self.fates[write.value.decode()] = error or revision
             if error is None and number:
                 self.counted.append((number, revision))
+
+    async def read(self, store: EtcdStore, times: int) -> None:
+        """Read what is newest: no less than what anybody was told before."""
+        for _ in range(times):
+            await asyncio.sleep(self.chance.uniform(0, 0.5))
+            known = self.acknowledged
+            try:
+                await store.confirm()
+            except StoreUnavailable:
+                continue
+            assert store.durable >= known
+            self.reads += 1
 
     async def meddle(self, times: int) -> None:
         """Do what others might do to etcd."""
@@ -152,11 +168,13 @@ class Run:
         async with asyncio.timeout(MOST_S):  # Virtual, too: whoever waits is told something.
             await asyncio.gather(
                 *(self.write(stores[n % 2], f"w{n}", 12) for n in range(2 if self.alone else 4)),
+                *(self.read(stores[n % 2], 10) for n in range(4)),
                 self.meddle(15),
             )
         for client in self.clients:
             client.trouble = 0.0
         await asyncio.sleep(60)  # Virtual: everything under way arrives.
+        assert self.reads > 0
         third = await self.connect(30.0)
         await asyncio.sleep(60)
         self.check([*stores, third], seen)

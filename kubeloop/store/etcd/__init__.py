@@ -8,5 +8,6 @@ outcomes: what a commit can come to that one of the other stores cannot.
 groups:   groups of commits, as transactions of etcd.
 listing:  all there is.
 mirror:   what is known of etcd beside the history.
+newest:   reads that see what anybody has written.
 store:    `EtcdStore`.
 """

@@ -36,6 +36,7 @@ from kubeloop.store.etcd.groups import BYTES_MAX, OPS_MAX, Group, take_group
 from kubeloop.store.etcd.keys import Keys
 from kubeloop.store.etcd.listing import Listing, list_all, list_patiently
 from kubeloop.store.etcd.mirror import Mirror
+from kubeloop.store.etcd.newest import Newest
 from kubeloop.store.etcd.outcomes import StoreUnavailable, Superseded
 from kubeloop.store.etcd.records import Commit, Record, next_recent
 from kubeloop.store.facts import Cause
@@ -92,6 +93,8 @@ class EtcdStore(Store):
         self._dropped: Exception | None = None  # Why commits are gone that nobody has flushed yet.
         self._superseded: list[Done] = []  # Who is to be told, once the mirror is up to date.
         self._group: Group | None = None
+        mirror = self._mirror
+        self._newest = Newest(client, mirror.keys.sequence, lambda: mirror.base, patience_s)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -205,9 +208,13 @@ class EtcdStore(Store):
             self._due.append((self.history.revision, done))
             self._go_on()
 
+    async def confirm(self) -> None:
+        await self._newest.confirm()
+
     def close(self) -> None:
         """Ask etcd for nothing more; who waits is told StoreFailed. Harmless if it is closed."""
         self._fail(StoreFailed("the store is closed"))
+        self._newest.close()
         for task in self._tasks:
             task.cancel()
 
@@ -224,6 +231,7 @@ class EtcdStore(Store):
 
     def _go_on(self) -> None:
         """Do what is next, unless a group is under way."""
+        self._newest.told()
         if self._group is not None or self.failure is not None:
             return
         if self._mirror.foreign:
