@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from kubeloop.net.balancer import Rule
@@ -23,6 +24,8 @@ from kubeloop.net.userspace.listeners import open_at
 _BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[3:]; from kubeloop.net.userspace.worker import main; main()"
 )
+# Where we are ourselves: an editable installation is found by a hook, not by any of `sys.path`.
+_HOME: Final = str(Path(__file__).parents[3])
 _AGAIN_S: Final = 1.0  # How long after one that died the next is started.
 
 logger = logging.getLogger("kubeloop.proxy")
@@ -129,7 +132,7 @@ class WorkerForwarder:
         with theirs:
             process.child = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno()), self._pod_network,
-                 *sys.path],
+                 *sys.path, _HOME],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 start_new_session=True,  # A Ctrl-C in the terminal is for us alone.
             )  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,3 +117,17 @@ async def test_one_whose_line_ends_ends() -> None:
     assert child is not None
     await forwarder.close()
     assert child.returncode == 0, "by itself"
+
+
+async def test_a_worker_finds_us_however_we_were_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(workers.__file__).parents[3]
+    elsewhere = [path for path in sys.path if Path(path or ".").resolve() != root]
+    monkeypatch.setattr(sys, "path", elsewhere)
+    forwarder = WorkerForwarder(1, lend=lend, pod_network="")
+    async with echo() as endpoint:
+        forwarder.apply({1: Rule([endpoint])})
+        port = free_port()
+        await forwarder.listen_at(1, "127.0.0.1", port)
+        async with asyncio.timeout(20):
+            assert await say(port) == b"hello"
+    await forwarder.close()
