@@ -377,6 +377,7 @@ class Cluster(Served, travel.TimeTravel, Recordable):
             image_dir=self._image_dir,
             registry=self._registry,
             proxy_workers=self._proxy_workers,
+            load_balancer_cidr=self._load_balancers,
         )
 
     @property

@@ -24,6 +24,7 @@ from kubeloop.net.registry import ImageStore, RegistryClient, RegistryServer
 from kubeloop.net.userspace.nested import NestedForwarder
 from kubeloop.net.userspace.workers import WorkerForwarder
 from kubeloop.nodes import Node, pod_cidr_of
+from kubeloop.stores import StartFailed
 
 LOCALHOST: Final = "127.0.0.1"
 _OTHER_FILES: Final = 512  # Descriptors for everything but connections to Services.
@@ -35,6 +36,7 @@ class ProcessNodes:
     directory: where images and pods are kept; None for a temporary one.
     image_dir: the image store that the embedded registry serves.
     registry:  the URL of another registry, instead of the embedded one.
+    load_balancer_cidr: addresses for LoadBalancer Services; "auto": some of loopback, "": none.
     proxy_workers: how many processes carry the connections to Services; 0: this one does.
     """
 
@@ -51,13 +53,15 @@ class ProcessNodes:
         image_dir: Path | None,
         registry: str,
         proxy_workers: int,
+        load_balancer_cidr: str,
     ) -> None:
         self._world, self._registry_url, self._workers = world, registry, proxy_workers
         self._directory, self._image_dir = directory, image_dir
         self._temporary: Path | None = None
         # Two clusters should not want the same addresses; node ports on localhost they share.
         self._block = 20 + zlib.crc32(cluster.encode()) % 200
-        self.load_balancer_cidr = f"127.{self._block}.255.0/24"
+        loopback = f"127.{self._block}.255.0/24"
+        self.load_balancer_cidr = loopback if load_balancer_cidr == "auto" else load_balancer_cidr
         self._network = ipaddress.IPv4Network(self.pod_cidr)
         self._server: RegistryServer | None = None
         self._source: RegistryClient | None = None
@@ -67,6 +71,8 @@ class ProcessNodes:
         self._rules = itertools.count(1)
 
     async def start(self) -> None:
+        if self.load_balancer_cidr:
+            _must_be_ours(self.load_balancer_cidr)
         if self._directory is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="kubeloop-nodes-"))
             self._directory = self._temporary
@@ -162,3 +168,17 @@ def _connections_max() -> int:
     """Return how many connections this process may carry, with the descriptors it has."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, (soft - _OTHER_FILES) // 2)
+
+
+def _must_be_ours(cidr: str) -> None:
+    """Refuse addresses for Services that are not this host's. Raises: StartFailed."""
+    address = next(ipaddress.ip_network(cidr).hosts())
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError as error:
+            raise StartFailed(
+                f"load_balancer_cidr={cidr!r}: nothing can listen on {address} here "
+                f"({error.strerror}); give addresses of this host, of 127.0.0.0/8 for example"
+            ) from error

@@ -173,17 +173,18 @@ class KubeProxy(AsyncActor):
 
     def _report(self, rule: Rule, address: str, why: str) -> None:
         """Take the data path's word that it could not open a place; called from the loop."""
-        self.note(Note.of("trouble", [rule.service, address, why]))
+        other = "another nodePort" if rule.kind == "NodePort" else "another port or address"
+        self.note(Note.of("trouble", [rule.service, address, why, other]))
 
     def _tell_trouble(self, content: Sequence[str]) -> None:
-        service_name, address, why = content
+        service_name, address, why, other = content
         namespace, _, name = service_name.partition("/")
         service = self.view.get(_SERVICES, namespace, name)
         if service is None:
             return
         message = (
             f"{self.node} cannot listen on {address}: {why}. Stop the program that holds the port, "
-            "or give the Service another nodePort"
+            f"or give the Service {other}"
         )
         self._tell(service, "FailedToOpenPort", message)
         if self._retry_at is None:

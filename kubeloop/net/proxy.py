@@ -11,6 +11,7 @@ that a simulated network has.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -212,8 +213,8 @@ class UserspaceProxy:
         why = os.strerror(error.errno) if error.errno else str(error)
         address = f"{place[0] or where}:{place[1]}"
         logger.warning("cannot listen on %s for %s: %s", address, rule.service, why)
-        # A pod that is just going away, an address of another host: nobody's trouble.
-        if not place[0]:
+        foreign = rule.kind == "ExternalIP" and error.errno == errno.EADDRNOTAVAIL
+        if not (_inside(rule) or foreign):  # A pod that just goes, another host: nobody's trouble.
             self._troubled(rule, address, why)
 
 

@@ -254,3 +254,28 @@ async def test_the_fewest_connections_are_counted(kind: str) -> None:
             assert await held[-1][0].readexactly(1) == b"a"
         for _, writer in held:
             writer.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "rule_kind", "why"),
+    [
+        ("127.0.0.9", "LoadBalancer", "Address already in use"),
+        ("192.0.2.1", "LoadBalancer", "Cannot assign requested address"),
+        ("127.0.0.9", "ExternalIP", "Address already in use"),
+        ("192.0.2.1", "ExternalIP", None),  # It may be another host's.
+    ],
+)
+async def test_an_address_that_cannot_be_had_is_told(
+    where: str, rule_kind: str, why: str | None
+) -> None:
+    forwarder, told = make("nested"), list[tuple[str, str]]()
+    proxy = UserspaceProxy(addresses=["127.0.0.1"], forwarder=forwarder, numbers=itertools.count(1))
+    proxy.listen(lambda rule, address, why: told.append((address, why)))
+    with socket.create_server(("0.0.0.0", 0)) as holder:
+        port = holder.getsockname()[1]
+        place = (where, port, "TCP")
+        proxy.apply({place: Rule(place, [("127.0.0.1", 1)], kind=rule_kind)})
+        await proxy.settled()
+    assert told == ([] if why is None else [(f"{where}:{port}", why)])
+    await proxy.close()
+    await forwarder.close()

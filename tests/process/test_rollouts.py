@@ -16,6 +16,7 @@ import pytest
 
 from kubeloop.cluster import Cluster
 from kubeloop.net.registry import ImageStore
+from kubeloop.stores import StartFailed
 
 pytestmark = pytest.mark.process
 
@@ -230,3 +231,9 @@ async def test_datagrams_reach_a_pod_from_the_host_and_from_a_pod(
                 client.send(said)
                 async with asyncio.timeout(WAIT_S):
                     assert await loop.sock_recv(client, 100) == heard
+
+
+async def test_addresses_that_are_not_this_hosts_are_refused() -> None:
+    with pytest.raises(StartFailed, match=r"nothing can listen on 192\.0\.2\.1 here"):
+        async with Cluster(runtime="process", load_balancer_cidr="192.0.2.0/29"):
+            raise AssertionError("it must not start")
