@@ -2,65 +2,28 @@
 
 import contextlib
 import errno
-import random
 import socket
 from _socket import socket as Socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from engine_bench import Bench
 
-from kubeloop.net.balancer import Endpoint, Place
-from kubeloop.net.userspace.engine import CONNECT_TIMEOUT_S, REST_S, Engine
+from kubeloop.net.balancer import Endpoint
+from kubeloop.net.userspace.engine import CONNECT_TIMEOUT_S, REST_S
 from kubeloop.net.userspace.stashes import BATCH, LOW
 
 TURNS = 50  # More than anything here takes, if it happens at all.
 
 
-@dataclass
-class Rule:
-    endpoints: list[Endpoint]
-    affinity_s: int = 0
-    place: Place = ("", 1, "TCP")
-    service: str = "default/web"
-    balancing: str = "random"
-
-
-class Bench:
-    """An engine, a clock to set, and what it asked of pods."""
-
-    def __init__(self, connections_max: int = 100, pod_network: str = "") -> None:
-        self.now_s = 100.0
-        self.wanted: list[str] = []
-        self.engine = Engine(
-            now=lambda: self.now_s,
-            draw=random.Random(7).random,
-            want=lambda ip, _: self.wanted.append(ip),
-            connections_max=connections_max,
-            pod_network=pod_network,
-        )
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.address: Endpoint = listening.getsockname()
-        self.engine.listen(1, 1, listening)
-
-    def rule(self, *endpoints: Endpoint) -> None:
-        self.engine.apply({1: Rule(list(endpoints))})
-
-    def turns(self) -> None:
-        """Have so many turns that nothing is left to do at this time."""
-        for _ in range(TURNS):
-            self.engine.turn(0.001)
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """(connections, active, refused, failures)."""
-        connections, active, refused, failures, *_ = self.engine.counts()[1]
-        return connections, active, refused, failures
+def on_bench(**options: Any) -> Bench:
+    return Bench(socket.create_server(("127.0.0.1", 0)), turns=TURNS, **options)
 
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    bench = Bench()
+    bench = on_bench()
     yield bench
     bench.engine.close()
 
@@ -138,7 +101,7 @@ def test_when_all_have_failed_the_client_is_told(bench: Bench) -> None:
 
 
 def test_there_are_no_more_connections_than_allowed() -> None:
-    bench = Bench(connections_max=2)
+    bench = on_bench(connections_max=2)
     with server() as backend, contextlib.ExitStack() as stack:
         bench.rule(backend.getsockname())
         clients = [stack.enter_context(socket.create_connection(bench.address)) for _ in range(4)]
@@ -200,7 +163,7 @@ def test_a_pods_sockets_are_asked_for_in_time(bench: Bench) -> None:
         for _ in range(3):
             stack.enter_context(socket.create_connection(bench.address))
         bench.turns()
-        assert bench.wanted == ["127.0.0.1"], "asked once, however many wait"
+        assert bench.wanted == [("127.0.0.1", False)], "asked once, however many wait"
         assert bench.counts[0] == 0
         bench.engine.provide("127.0.0.1", lent(BATCH))
         bench.turns()
@@ -208,10 +171,10 @@ def test_a_pods_sockets_are_asked_for_in_time(bench: Bench) -> None:
         for _ in range(BATCH - 3 - LOW):
             stack.enter_context(socket.create_connection(bench.address))
         bench.turns()
-        assert bench.wanted == ["127.0.0.1"]
+        assert bench.wanted == [("127.0.0.1", False)]
         stack.enter_context(socket.create_connection(bench.address))
         bench.turns()
-        assert bench.wanted == ["127.0.0.1"] * 2, "before the last is taken"
+        assert bench.wanted == [("127.0.0.1", False)] * 2, "before the last is taken"
 
 
 def test_a_pod_that_lends_nothing_is_passed_over(bench: Bench) -> None:
@@ -220,7 +183,7 @@ def test_a_pod_that_lends_nothing_is_passed_over(bench: Bench) -> None:
         bench.rule(("127.0.0.2", port))
         bench.engine.pods({"127.0.0.2"})
         bench.turns()
-        assert bench.wanted == ["127.0.0.2"]
+        assert bench.wanted == [("127.0.0.2", False)]
         bench.rule(("127.0.0.2", port), ("127.0.0.1", port))
         bench.engine.provide("127.0.0.2", [])
         bench.turns()
@@ -240,7 +203,7 @@ def test_who_waits_for_a_pod_that_goes_is_not_forgotten(bench: Bench) -> None:
 
 
 def test_no_address_of_a_pod_is_dialled_from_outside() -> None:
-    bench = Bench(pod_network="127.0.0.")
+    bench = on_bench(pod_network="127.0.0.")
     with server() as backend, socket.create_connection(bench.address) as client:
         bench.rule(backend.getsockname())
         bench.turns()

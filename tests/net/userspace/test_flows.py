@@ -16,10 +16,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
+from engine_bench import Rule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubeloop.net.balancer import Endpoint, Place
+from kubeloop.net.balancer import Endpoint
 from kubeloop.net.userspace import carrier
 from kubeloop.net.userspace.nested import NestedForwarder
 from kubeloop.net.userspace.sides import Side
@@ -28,15 +29,6 @@ HANG_S = 10.0  # Longer than anything here takes: what waits so long waits for e
 RECEIVED_MAX = 150_000  # Less than a segment of loopback is long makes TCP crawl.
 SENT_MAX = 60_000
 RESET = struct.pack("ii", 1, 0)
-
-
-@dataclass
-class Rule:
-    endpoints: list[Endpoint]
-    place: Place = ("", 1, "TCP")
-    affinity_s: int = 0
-    service: str = "default/web"
-    balancing: str = "random"
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,19 @@
 """UDP through the engine, turn by turn: who hears whom, and who is forgotten when."""
 
-import random
 import socket
 from _socket import socket as Socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
+from engine_bench import Bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubeloop.net.balancer import Endpoint, Place
+from kubeloop.net.balancer import Endpoint
 from kubeloop.net.userspace.datagrams import ANSWERED_S, SWEEP_S, UNANSWERED_S, WAITING_MAX
-from kubeloop.net.userspace.engine import Engine
 
 TURNS = 8
-
-
-@dataclass
-class Rule:
-    endpoints: list[Endpoint]
-    affinity_s: int = 0
-    place: Place = ("", 1, "UDP")
-    service: str = "default/dns"
-    balancing: str = "random"
 
 
 def peer() -> socket.socket:
@@ -34,37 +23,9 @@ def peer() -> socket.socket:
     return sock
 
 
-class Bench:
-    """An engine with one UDP listener, and a clock to set."""
-
-    def __init__(self, flows_max: int = 100) -> None:
-        self.now_s = 100.0
-        self.wanted: list[tuple[str, bool]] = []
-        self.engine = Engine(
-            now=lambda: self.now_s,
-            draw=random.Random(7).random,
-            want=lambda ip, udp: self.wanted.append((ip, udp)),
-            connections_max=flows_max,
-        )
-        listening = peer()
-        self.address: Endpoint = listening.getsockname()
-        self.engine.listen(1, 1, listening)
-
-    def rule(self, *endpoints: Endpoint) -> None:
-        self.engine.apply({1: Rule(list(endpoints))})
-
-    def turns(self) -> None:
-        for _ in range(TURNS):
-            self.engine.turn(0.001)
-
-    @property
-    def known(self) -> int:
-        return len(self.engine.datagrams.flows)
-
-
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    bench = Bench()
+    bench = Bench(peer(), turns=TURNS)
     yield bench
     bench.engine.close()
 
@@ -186,7 +147,7 @@ def test_a_pod_that_lends_nothing_is_given_up(bench: Bench) -> None:
 )
 def test_no_more_clients_are_known_than_allowed(most: int, said: list[tuple[int, int]]) -> None:
     """Whoever speaks is heard, with what was said, and nothing else is."""
-    bench = Bench(flows_max=most)
+    bench = Bench(peer(), turns=TURNS, connections_max=most)
     with ExitStack() as stack:
         server = stack.enter_context(peer())
         clients = [stack.enter_context(peer()) for _ in range(8)]

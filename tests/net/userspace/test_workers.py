@@ -7,23 +7,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from engine_bench import Rule
 
-from kubeloop.net.balancer import Endpoint, Place
+from kubeloop.net.balancer import Endpoint
 from kubeloop.net.userspace import workers
 from kubeloop.net.userspace.workers import WorkerForwarder
-
-
-@dataclass
-class Rule:
-    endpoints: list[Endpoint]
-    place: Place = ("", 1, "TCP")
-    affinity_s: int = 0
-    service: str = "default/web"
-    balancing: str = "random"
 
 
 async def lend(ip: str, count: int, udp: bool) -> list[socket.socket]:
